@@ -1,0 +1,1 @@
+//! Beside the cluster: authenticate the caller, forward to the API server.

@@ -1,0 +1,5 @@
+//! Azure Resource Manager: where is the cluster.
+
+mod id;
+
+pub use id::ConnectedClusterId;

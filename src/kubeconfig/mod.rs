@@ -1,0 +1,56 @@
+//! How Kubernetes tools find us: the kubeconfig file, merged and put back with care.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::Result;
+
+/// Turns a local endpoint into a kubeconfig. Synchronous and pure: no file is touched.
+pub trait KubeconfigBuilder {
+    /// The kubeconfig with which a Kubernetes tool reaches `endpoint`.
+    ///
+    /// # Errors
+    /// When the endpoint can not be expressed.
+    fn build(&self, endpoint: &ProxyEndpoint) -> Result<Kubeconfig>;
+}
+
+/// One cluster at the loopback endpoint, as a Kubernetes tool needs to know it.
+#[derive(Clone, Debug)]
+pub struct ProxyEndpoint {
+    server: String,
+    certificate_authority_pem: String,
+    secret: SecretString,
+}
+
+impl ProxyEndpoint {
+    /// `server` is the URL (`https://127.0.0.1:47011/proxies/<id>`), `secret` the bearer token of this run.
+    pub fn new(
+        server: impl Into<String>,
+        certificate_authority_pem: impl Into<String>,
+        secret: SecretString,
+    ) -> Self {
+        Self {
+            server: server.into(),
+            certificate_authority_pem: certificate_authority_pem.into(),
+            secret,
+        }
+    }
+
+    /// The URL of the cluster at the endpoint.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The certificate to trust.
+    pub fn certificate_authority_pem(&self) -> &str {
+        &self.certificate_authority_pem
+    }
+
+    /// The bearer token without which the endpoint answers 401.
+    pub fn secret(&self) -> &str {
+        self.secret.expose_secret()
+    }
+}
+
+/// A kubeconfig.
+#[derive(Clone, Debug, Default)]
+pub struct Kubeconfig(());

@@ -1,0 +1,264 @@
+//! TLS, both ends: provider, trust roots, ALPN. The provider is always explicit and never installed process-wide.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::net::TcpStream;
+
+use super::{Endpoint, NetStream};
+use crate::{Error, ErrorKind, Result};
+
+/// How long a TLS handshake may take, on either side.
+const TLS_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The application protocols that a TLS handshake offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Alpn {
+    /// None at all.
+    None,
+    /// `http/1.1` only: what an upgrade needs.
+    Http1,
+    /// `h2`, then `http/1.1`.
+    Http2OrHttp1,
+    /// `h2` only. As the result of a handshake: HTTP/2 was agreed on.
+    Http2,
+}
+
+impl Alpn {
+    fn to_wire(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2OrHttp1 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec()],
+        }
+    }
+
+    pub(super) fn from_wire(protocol: &[u8]) -> Option<Self> {
+        match protocol {
+            b"h2" => Some(Self::Http2),
+            b"http/1.1" => Some(Self::Http1),
+            _ => None,
+        }
+    }
+}
+
+/// Which certificate authorities a [`Connector`](super::Connector) trusts.
+#[derive(Clone, Debug, Default)]
+pub struct TrustRoots {
+    only: bool,
+    extra: Vec<CertificateDer<'static>>,
+}
+
+impl TrustRoots {
+    /// The platform's trust store.
+    pub fn platform() -> Self {
+        Self::default()
+    }
+
+    /// The certificates in `pem`, and nothing else.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there is no certificate in `pem`, or one is malformed.
+    pub fn only_pem(pem: &[u8]) -> Result<Self> {
+        Ok(Self {
+            only: true,
+            extra: certificates(pem)?,
+        })
+    }
+
+    /// Adds the certificates in `pem` to what is trusted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there is no certificate in `pem`, or one is malformed.
+    pub fn and_pem(mut self, pem: &[u8]) -> Result<Self> {
+        self.extra.extend(certificates(pem)?);
+        Ok(self)
+    }
+
+    /// Adds the certificates of a PEM file to what is trusted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] when the file can not be read, [`ErrorKind::InvalidInput`] as for
+    /// [`and_pem`](Self::and_pem); the text names the file.
+    pub fn and_file(self, path: &Path) -> Result<Self> {
+        let pem = std::fs::read(path).map_err(|error| {
+            Error::new(
+                ErrorKind::File,
+                format!("can not read the CA file {}", path.display()),
+            )
+            .with_source(error)
+        })?;
+        self.and_pem(&pem).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("the CA file {} is not usable", path.display()),
+            )
+            .with_source(error)
+            .with_help("give a file with PEM certificates (-----BEGIN CERTIFICATE-----)")
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TlsConnector {
+    config: Arc<ClientConfig>,
+}
+
+impl TlsConnector {
+    pub(super) fn new(roots: TrustRoots) -> Result<Self> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(tls_setup_error)?;
+        let builder = if roots.only {
+            let mut store = RootCertStore::empty();
+            for certificate in roots.extra {
+                store.add(certificate).map_err(tls_setup_error)?;
+            }
+            builder.with_root_certificates(store)
+        } else if roots.extra.is_empty() {
+            builder.with_platform_verifier().map_err(tls_setup_error)?
+        } else {
+            let verifier =
+                rustls_platform_verifier::Verifier::new_with_extra_roots(roots.extra, provider())
+                    .map_err(tls_setup_error)?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
+        };
+        Ok(Self {
+            config: Arc::new(builder.with_no_client_auth()),
+        })
+    }
+
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        tcp: TcpStream,
+        alpn: Alpn,
+    ) -> Result<NetStream> {
+        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("'{}' is not a host name", endpoint.host()),
+            )
+            .with_source(error)
+        })?;
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = alpn.to_wire();
+        let handshake = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        match tokio::time::timeout(TLS_HANDSHAKE_LIMIT, handshake).await {
+            Ok(Ok(stream)) => Ok(NetStream::tls(stream.into())),
+            Ok(Err(error)) => Err(Error::new(
+                ErrorKind::Tls,
+                format!("the TLS handshake with {endpoint} failed"),
+            )
+            .with_source(error)
+            .with_help(
+                "if the server uses a private certificate authority, or a corporate proxy \
+                 re-signs traffic, pass its CA file",
+            )),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no TLS handshake with {endpoint} within {TLS_HANDSHAKE_LIMIT:?}"),
+            )
+            .with_help("check that the port speaks TLS")),
+        }
+    }
+}
+
+/// The server side of TLS: a certificate chain and its key.
+#[derive(Clone, Debug)]
+pub struct TlsAcceptor {
+    config: Arc<ServerConfig>,
+}
+
+impl TlsAcceptor {
+    /// An acceptor that shows the chain in `certificates_pem` (leaf first) and offers `alpn`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there is no certificate or key, one is malformed, or they do not match.
+    pub fn from_pem(certificates_pem: &[u8], key_pem: &[u8], alpn: Alpn) -> Result<Self> {
+        let chain = certificates(certificates_pem)?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "there is no usable PEM private key",
+            )
+            .with_source(error)
+        })?;
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(tls_setup_error)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(|error| {
+                Error::new(
+                    ErrorKind::InvalidInput,
+                    "the certificate and the private key do not go together",
+                )
+                .with_source(error)
+            })?;
+        config.alpn_protocols = alpn.to_wire();
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+
+    /// Completes the handshake on an accepted connection.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tls`] when the client's handshake is not acceptable, [`ErrorKind::Timeout`] after ten seconds.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: a dropped future closes the connection.
+    pub async fn accept(&self, tcp: TcpStream) -> Result<NetStream> {
+        let handshake = tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp);
+        match tokio::time::timeout(TLS_HANDSHAKE_LIMIT, handshake).await {
+            Ok(Ok(stream)) => Ok(NetStream::tls(stream.into())),
+            Ok(Err(error)) => Err(
+                Error::new(ErrorKind::Tls, "the client's TLS handshake failed").with_source(error),
+            ),
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the client sent no TLS handshake within {TLS_HANDSHAKE_LIMIT:?}"),
+            )),
+        }
+    }
+}
+
+/// An installed process default first, as the embedding program decided; else this crate's feature.
+fn provider() -> Arc<CryptoProvider> {
+    if let Some(installed) = CryptoProvider::get_default() {
+        return Arc::clone(installed);
+    }
+    #[cfg(feature = "aws-lc-rs")]
+    return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
+    return Arc::new(rustls::crypto::ring::default_provider());
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let list = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| {
+            Error::new(ErrorKind::InvalidInput, "a PEM certificate is malformed").with_source(error)
+        })?;
+    if list.is_empty() {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            "there is no PEM certificate in it",
+        ));
+    }
+    Ok(list)
+}
+
+fn tls_setup_error(error: rustls::Error) -> Error {
+    Error::new(ErrorKind::Tls, "can not set up TLS").with_source(error)
+}

@@ -1,0 +1,1 @@
+//! The loopback HTTPS endpoint that kubectl talks to.

@@ -1,0 +1,4 @@
+//! [`TunnelStream`]: the concrete stream that every tunnel hands out.
+
+/// One stream through a tunnel.
+pub struct TunnelStream(());

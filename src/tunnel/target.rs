@@ -1,0 +1,70 @@
+//! What a stream is opened to, and how.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Error, ErrorKind, Result};
+
+/// The longest target name in bytes. It rides in the OPEN frame, whose metadata is at most 1 KiB.
+const MAX_TARGET_NAME: usize = 255;
+
+/// The name of something that the far end of a tunnel can connect a stream to.
+///
+/// ```
+/// use arc_cluster_connect::tunnel::Target;
+///
+/// assert_eq!(Target::api_server().as_str(), "kubernetes-api");
+/// assert!(Target::new("").is_err());
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Target(Arc<str>);
+
+impl Target {
+    /// The cluster's API server: HTTP/1.1, behind the agent's identity checks.
+    pub fn api_server() -> Self {
+        Self(Arc::from("kubernetes-api"))
+    }
+
+    /// A target of a given name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] unless the name is 1 to 255 bytes of visible ASCII.
+    pub fn new(name: &str) -> Result<Self> {
+        let visible = name.bytes().all(|byte| byte.is_ascii_graphic());
+        if name.is_empty() || name.len() > MAX_TARGET_NAME || !visible {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a target name is 1 to 255 characters of visible ASCII",
+            ));
+        }
+        Ok(Self(Arc::from(name)))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({})", self.0)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a stream is opened. The default suits everything.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct OpenOptions {}
+
+impl OpenOptions {
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
