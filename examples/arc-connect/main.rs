@@ -1,0 +1,46 @@
+//! `arc-connect`: kubectl, helm and friends against a cluster with no inbound port.
+//!
+//! ```console
+//! $ arc-connect proxy --connection-string-file send.txt --token-file token &
+//! $ kubectl get pods
+//! $ arc-connect exec --connection-string-file send.txt --token-file token -- kubectl get pods
+//! ```
+
+#[path = "../common/mod.rs"]
+mod common;
+mod exec;
+mod proxy;
+mod session;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Reach the API server of a Kubernetes cluster that accepts no inbound connection.
+#[derive(Parser)]
+#[command(name = "arc-connect", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    verbosity: common::Verbosity,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the cluster on a loopback port and point a kubeconfig at it, until Ctrl-C
+    Proxy(proxy::Arguments),
+    /// Run one command with a private kubeconfig that reaches the cluster, and pass its exit code on
+    Exec(exec::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(arguments.verbosity, async {
+        match arguments.command {
+            Command::Proxy(arguments) => proxy::run(arguments).await,
+            Command::Exec(arguments) => exec::run(arguments).await,
+        }
+    })
+}

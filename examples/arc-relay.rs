@@ -1,0 +1,172 @@
+//! `arc-relay`: the embedded relay as a server of its own, for tests, development, and networks without Azure.
+//!
+//! ```console
+//! $ arc-relay --listen 127.0.0.1:9400 --hybrid-connection demo --sas-rule root:@key-file:listen,send
+//! ```
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use arc_cluster_connect::{
+    Error, ErrorKind, Result,
+    net::{Alpn, TlsAcceptor},
+    relay::{
+        SasRule,
+        server::{RelayServer, Rights},
+    },
+};
+use clap::Parser;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// A relay that speaks the protocol of Azure Relay Hybrid Connections.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Address to listen on; port 0 takes any free one
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: String,
+
+    /// A hybrid connection to offer (repeatable)
+    #[arg(long, value_name = "NAME", required = true)]
+    hybrid_connection: Vec<String>,
+
+    /// Who may connect, as NAME:KEY:RIGHTS with RIGHTS out of listen,send (repeatable).
+    /// A KEY of the form @FILE is read from the file, which keeps it out of process lists
+    #[arg(long, value_name = "NAME:KEY:listen,send", required = true)]
+    sas_rule: Vec<String>,
+
+    /// Certificate chain (PEM) to serve wss:// instead of ws://
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Written once the relay serves; holds its address as JSON
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    verbosity: common::Verbosity,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::run(arguments.verbosity, run(arguments))
+}
+
+async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let mut builder = RelayServer::builder();
+    for name in &arguments.hybrid_connection {
+        builder = builder.hybrid_connection(name);
+    }
+    for rule in &arguments.sas_rule {
+        let (rule, rights) = parse_rule(rule)?;
+        builder = builder.rule(rule, rights);
+    }
+    let tls = tls_acceptor(&arguments)?;
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
+
+    let listener = bind(&arguments.listen, scheme).await?;
+    let server = builder.start(listener)?;
+    let address = server.local_addr();
+    common::progress(format_args!(
+        "relay listens on {scheme}://{address} for {}",
+        arguments.hybrid_connection.join(", ")
+    ));
+    common::write_ready_file(
+        arguments.ready_file.as_deref(),
+        &json!({ "address": address.to_string(), "scheme": scheme }),
+    )?;
+
+    common::stop_requested().await;
+    common::progress("closing");
+    server.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn bind(listen: &str, scheme: &str) -> Result<TcpListener> {
+    let failed = |error| {
+        Error::new(ErrorKind::Network, format!("can not listen on {listen}"))
+            .with_source(error)
+            .with_help("give an address of this machine and a free port, or port 0 for any")
+    };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(listen)
+        .await
+        .map_err(failed)?
+        .collect();
+    if scheme == "ws" && !addresses.iter().all(|address| address.ip().is_loopback()) {
+        return Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("{listen} is not a loopback address, and without TLS tokens would travel in clear"),
+        )
+        .with_help("pass --tls-cert and --tls-key, or listen on 127.0.0.1"));
+    }
+    TcpListener::bind(addresses.as_slice())
+        .await
+        .map_err(failed)
+}
+
+fn tls_acceptor(arguments: &Arguments) -> Result<Option<TlsAcceptor>> {
+    let (Some(certificate), Some(key)) = (&arguments.tls_cert, &arguments.tls_key) else {
+        return Ok(None);
+    };
+    TlsAcceptor::from_pem(&read(certificate)?, &read(key)?, Alpn::Http1)
+        .map(Some)
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "can not serve TLS with {} and {}",
+                    certificate.display(),
+                    key.display()
+                ),
+            )
+            .with_source(error)
+        })
+}
+
+/// `NAME:KEY:RIGHTS`. The name has no colon; the rights stand after the last one, so the key may hold colons.
+fn parse_rule(text: &str) -> Result<(SasRule, Rights)> {
+    let parts = text
+        .split_once(':')
+        .and_then(|(name, rest)| Some((name, rest.rsplit_once(':')?)));
+    let Some((name, (key, rights))) = parts else {
+        return Err(rule_error("it is not of the form NAME:KEY:RIGHTS"));
+    };
+    let key = match key.strip_prefix('@') {
+        Some(file) => String::from_utf8_lossy(&read(file.as_ref())?)
+            .trim()
+            .to_owned(),
+        None => key.to_owned(),
+    };
+    let rights = match rights.split(',').map(str::trim).collect::<Vec<_>>()[..] {
+        ["listen"] => Rights::LISTEN,
+        ["send"] => Rights::SEND,
+        ["listen", "send"] | ["send", "listen"] => Rights::LISTEN | Rights::SEND,
+        _ => return Err(rule_error("its rights are not out of listen and send")),
+    };
+    Ok((SasRule::new(name, key)?, rights))
+}
+
+fn rule_error(what: &str) -> Error {
+    // The rule's text holds a key: it is not repeated here.
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("a --sas-rule can not be read: {what}"),
+    )
+    .with_help("write it like root:@key-file:listen,send")
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| {
+        Error::new(ErrorKind::File, format!("can not read {}", path.display())).with_source(error)
+    })
+}

@@ -1,0 +1,139 @@
+//! What the example programs share: how they start, report, signal that they are ready, and stop.
+
+#![allow(dead_code, reason = "each program uses a part of this")]
+
+mod ready_file;
+mod report;
+
+use std::{future::Future, io::IsTerminal, path::Path, process::ExitCode};
+
+use arc_cluster_connect::{
+    Error, ErrorKind, Result,
+    net::{Connector, TrustRoots},
+    relay::ConnectionString,
+};
+use clap::Args;
+use tokio::signal;
+use tracing_subscriber::EnvFilter;
+
+pub use ready_file::write_ready_file;
+pub use report::{note, progress, warn};
+
+/// The environment variable that stands in for `--connection-string-file`.
+pub const CONNECTION_STRING_VARIABLE: &str = "ARC_RELAY_CONNECTION_STRING";
+
+/// How much a program tells on standard error.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Verbosity {
+    /// Tell more: -v decisions, -vv requests, -vvv everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+/// How a program finds its relay.
+#[derive(Args, Clone, Debug)]
+pub struct RelayArguments {
+    /// File with the relay's connection string (Endpoint=sb://…;SharedAccessKeyName=…;SharedAccessKey=…;EntityPath=…);
+    /// the environment variable ARC_RELAY_CONNECTION_STRING stands in for it
+    #[arg(long, value_name = "FILE")]
+    connection_string_file: Option<std::path::PathBuf>,
+
+    /// File with a certificate authority to trust for the relay, besides the platform's
+    #[arg(long, value_name = "FILE")]
+    relay_ca: Option<std::path::PathBuf>,
+}
+
+impl RelayArguments {
+    /// The connection string from the file, else from the environment.
+    pub fn connection_string(&self) -> Result<ConnectionString> {
+        if let Some(path) = &self.connection_string_file {
+            return ConnectionString::read_file(path);
+        }
+        match std::env::var(CONNECTION_STRING_VARIABLE) {
+            Ok(text) => ConnectionString::parse(&text),
+            Err(_) => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "there is no relay to connect to",
+            )
+            .with_help(format!(
+                "pass --connection-string-file FILE, or set {CONNECTION_STRING_VARIABLE}"
+            ))),
+        }
+    }
+
+    /// A connector that trusts the platform and `--relay-ca`.
+    pub fn connector(&self) -> Result<Connector> {
+        connector(self.relay_ca.as_deref())
+    }
+}
+
+/// A connector that trusts the platform and, if given, the certificates in `extra_roots`.
+pub fn connector(extra_roots: Option<&Path>) -> Result<Connector> {
+    let roots = TrustRoots::platform();
+    Connector::new(match extra_roots {
+        Some(path) => roots.and_file(path)?,
+        None => roots,
+    })
+}
+
+/// Runs a program to its end and turns its result into an exit code: what it says, or 1 and a message.
+pub fn run(verbosity: Verbosity, program: impl Future<Output = Result<ExitCode>>) -> ExitCode {
+    start_logging(verbosity);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: can not start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(program);
+    // A blocking read of standard input must not keep the process alive.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Resolves at the first Ctrl-C or request to terminate.
+pub async fn stop_requested() {
+    #[cfg(unix)]
+    {
+        let mut terminate = match signal::unix::signal(signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(_) => {
+                let _ = signal::ctrl_c().await;
+                return;
+            }
+        };
+        tokio::select! {
+            _ = signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = signal::ctrl_c().await;
+    }
+}
+
+fn start_logging(verbosity: Verbosity) {
+    let level = match verbosity.verbose {
+        0 => "warn",
+        1 => "arc_cluster_connect=info,warn",
+        2 => "arc_cluster_connect=debug,info",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
