@@ -1,6 +1,17 @@
 //! How Kubernetes tools find us: the kubeconfig file, merged and put back with care.
 
+mod model;
+mod resolve;
+mod secret;
+mod value;
+mod yaml;
+
 use secrecy::{ExposeSecret, SecretString};
+
+pub use model::{Cluster, Context, Kubeconfig, NamedCluster, NamedContext, NamedUser, User};
+pub use resolve::ResolvedContext;
+pub use secret::Secret;
+pub use value::Fields;
 
 use crate::Result;
 
@@ -50,7 +61,3 @@ impl ProxyEndpoint {
         self.secret.expose_secret()
     }
 }
-
-/// A kubeconfig.
-#[derive(Clone, Debug, Default)]
-pub struct Kubeconfig(());
