@@ -113,6 +113,12 @@ pub(super) fn is_empty(kubeconfig: &Kubeconfig) -> bool {
         && kubeconfig.other.names().all(|name| name == "preferences")
 }
 
+/// Whether a loopback endpoint of ours is in `kubeconfig`, of whichever run.
+pub(super) fn has_endpoints(kubeconfig: &Kubeconfig) -> bool {
+    let mut clusters = kubeconfig.clusters.iter();
+    clusters.any(|entry| is_our_cluster(&entry.cluster))
+}
+
 /// The first entry of `base` that has the name of one in `addition` and is not ours.
 ///
 /// A cluster is ours when its server is a loopback endpoint of this crate (or of Azure's own client, which has the
