@@ -223,5 +223,4 @@ fn take<T>(entries: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
 }
 
 #[cfg(test)]
-#[path = "merge_tests.rs"]
 mod tests;

@@ -316,5 +316,4 @@ impl LockedFile<'_> {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;
