@@ -65,6 +65,9 @@ impl KubeconfigFile {
     /// The file that `kubectl` would put a new context into: of the list in `KUBECONFIG` the first one that exists and
     /// is not read-only, else its last one; `~/.kube/config` without that variable.
     ///
+    /// With several files, kubectl takes the current context from the first one that sets it: after
+    /// [`CurrentContext::Switch`] in a later one, name the context with `--context`.
+    ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when `KUBECONFIG` is not set and there is no home directory.
     pub fn default_location() -> Result<Self> {
@@ -132,6 +135,7 @@ impl KubeconfigFile {
     fn lock(&self) -> Result<LockedFile<'_>> {
         let target = replace::follow_links(&self.path)
             .map_err(|error| self.failed("find the target of", error))?;
+        self.refuse_devices(&target)?;
         let lock = Lock::take(&self.path, self.lock_limit)?;
         // A tool that was given the link's target locks that.
         let target_lock = if target == self.path {
@@ -146,6 +150,23 @@ impl KubeconfigFile {
             target,
             _locks: (target_lock, lock),
         })
+    }
+
+    /// `KUBECONFIG=/dev/null` means "none", and must not put a lock into `/dev`.
+    fn refuse_devices(&self, target: &Path) -> Result<()> {
+        let is_special =
+            fs::metadata(target).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        if !is_special {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::File,
+            format!(
+                "the kubeconfig {} is not a regular file",
+                self.path.display()
+            ),
+        )
+        .with_help("give the path of a file, usually ~/.kube/config"))
     }
 
     fn failed(&self, what: &str, error: io::Error) -> Error {
@@ -272,16 +293,6 @@ impl LockedFile<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.file.failed("read", error)),
         };
-        if !metadata.is_file() && !metadata.is_dir() {
-            return Err(Error::new(
-                ErrorKind::File,
-                format!(
-                    "the kubeconfig {} is not a regular file",
-                    self.file.path.display()
-                ),
-            )
-            .with_help("give the path of a file, usually ~/.kube/config"));
-        }
         Ok(Some(Content {
             bytes: model::read_bytes(&self.file.path)?,
             mode: replace::mode_of(&metadata),

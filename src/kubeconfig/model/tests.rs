@@ -39,6 +39,14 @@ fn json_is_read_as_well() {
 }
 
 #[test]
+fn what_windows_tools_write() {
+    let text = "\u{feff}apiVersion: v1\r\nclusters:\r\n- cluster:\r\n    server: https://a\r\n  name: a\r\n";
+    let kubeconfig = Kubeconfig::parse(text).unwrap();
+    assert_eq!(kubeconfig.api_version.as_deref(), Some("v1"));
+    assert_eq!(kubeconfig.cluster("a").unwrap().server, "https://a");
+}
+
+#[test]
 fn unknown_members_survive_at_every_level_in_their_order() {
     let text = "\
 apiVersion: v1
