@@ -7,7 +7,7 @@ use crate::{Error, ErrorKind, Result};
 pub(super) const MAX_KUBECONFIG_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many nodes aliases may repeat. Kubeconfigs hardly ever use aliases; an alias bomb needs millions.
-const MAX_REPEATED_NODES: usize = 10_000;
+pub(super) const MAX_REPEATED_NODES: usize = 10_000;
 
 pub(super) fn parse(text: &str) -> Result<Kubeconfig> {
     if text.len() > MAX_KUBECONFIG_BYTES {

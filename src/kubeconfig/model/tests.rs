@@ -162,6 +162,19 @@ fn an_alias_bomb_and_deep_nesting_are_refused() {
 }
 
 #[test]
+fn aliases_repeat_up_to_the_limit() {
+    let with_aliases = |count: usize| {
+        let list = "x,".repeat(200);
+        let aliases = "*list,".repeat(count);
+        Kubeconfig::parse(&format!("a: &list [{list}]\nb: [{aliases}]\n"))
+    };
+    // An alias of a list of 200 repeats those and the list's two ends.
+    let most = yaml::MAX_REPEATED_NODES / 202;
+    assert!(with_aliases(most).is_ok());
+    assert!(with_aliases(most + 1).is_err());
+}
+
+#[test]
 fn a_text_above_the_limit_is_refused() {
     let text = format!("a: {}", "x".repeat(yaml::MAX_KUBECONFIG_BYTES));
     let error = Kubeconfig::parse(&text).expect_err("too large");
