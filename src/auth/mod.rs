@@ -2,6 +2,10 @@
 
 mod aad;
 mod bearer;
+mod clock;
+mod token_cache;
+mod token_file;
+mod token_text;
 
 use std::{fmt, time::SystemTime};
 
@@ -94,5 +98,18 @@ impl fmt::Debug for AccessToken {
         f.debug_struct("AccessToken")
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_token_does_not_print_itself() {
+        let token = AccessToken::new("hush", Some(SystemTime::UNIX_EPOCH));
+        assert_eq!(token.secret(), "hush");
+        let shown = format!("{token:?} {token:#?}");
+        assert!(!shown.contains("hush"), "{shown}");
     }
 }
