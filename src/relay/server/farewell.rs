@@ -1,0 +1,28 @@
+//! The end of a WebSocket that the relay itself decides on.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::relay::websocket::{CloseReason, Event, Outgoing, WebSocket};
+
+/// How long a peer has to take notice before the socket is dropped.
+const FAREWELL_WAIT: Duration = Duration::from_secs(2);
+
+/// Sends a Close, unless one was sent, ends the write side, and waits a moment for the peer to end its own.
+///
+/// Without the wait the socket would be reset if the peer has sent something that was not read, and the reset would
+/// overtake the Close.
+pub(super) async fn close<T>(socket: &mut WebSocket<T>, reason: Option<&CloseReason>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let ending = async {
+        socket.start_send(Outgoing::Close(reason));
+        poll_fn(|cx| socket.poll_shutdown(cx)).await?;
+        while socket.next_event().await? != Event::Ended {}
+        Ok::<_, crate::relay::websocket::WebSocketError>(())
+    };
+    // Whether it worked makes no difference: the socket is dropped.
+    let _ = tokio::time::timeout(FAREWELL_WAIT, ending).await;
+}
