@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use tokio::{
@@ -104,9 +103,6 @@ enum Incoming {
 /// A leg is of no more use.
 struct Lost;
 
-/// How long data that was received before a leg was lost has to reach the other.
-const ABORT_FLUSH: Duration = Duration::from_secs(1);
-
 impl<T: AsyncRead + AsyncWrite + Unpin> Bridge<T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         while self.tick.poll_tick(cx).is_ready() {
@@ -186,8 +182,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
             let reason = CloseReason::new(code, "The WebSocket protocol was violated");
             farewell::close(&mut self.socket, Some(&reason)).await;
         } else {
-            // Whether it arrives makes no difference: the socket is dropped.
-            let _ = tokio::time::timeout(ABORT_FLUSH, self.socket.flush()).await;
+            farewell::leave(&mut self.socket).await;
         }
     }
 }
@@ -236,3 +231,6 @@ fn poll_forward<T: AsyncRead + AsyncWrite + Unpin>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

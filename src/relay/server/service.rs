@@ -73,6 +73,9 @@ pub(super) const DISPATCH_WAIT: Duration = Duration::from_secs(5);
 /// Ids of clients are repeated in status lines, messages and logs. Azure's own have 36 characters and a suffix.
 const MAX_CLIENT_ID: usize = 128;
 
+/// A path has at most 512 bytes.
+const MAX_READABLE_PATH: usize = 1024;
+
 const ALLOWED_LISTENERS: HeaderName = HeaderName::from_static("microsoft-relay-allowedlisteners");
 const DISALLOWED_LISTENERS: HeaderName =
     HeaderName::from_static("microsoft-relay-disallowedlisteners");
@@ -116,7 +119,7 @@ impl Relay {
             });
         };
         let context = Context {
-            path: decode(target.path),
+            path: readable_path(target.path),
             id: tracking_id(target.id.as_deref()),
             target,
             host,
@@ -435,6 +438,15 @@ fn candidates(entity: &Entity, headers: &HeaderMap) -> Result<Vec<Arc<Listener>>
         ));
     }
     Ok(listeners)
+}
+
+/// For tokens, logs and status lines. Longer than any entity's path it is no entity's path.
+fn readable_path(encoded: &str) -> String {
+    let mut path = decode(encoded);
+    if let Some((end, _)) = path.char_indices().nth(MAX_READABLE_PATH) {
+        path.truncate(end);
+    }
+    path
 }
 
 /// A client's own id if it can be repeated as it is, else a new one.

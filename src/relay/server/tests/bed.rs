@@ -23,7 +23,7 @@ use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 use super::super::{RelayServer, RelayServerBuilder, Rights, connection};
 use crate::relay::{
     ConnectionString, SasRule,
-    websocket::{Role, WebSocket, handshake},
+    websocket::{Event, Role, WebSocket, WebSocketError, handshake},
 };
 
 pub(super) const PATH: &str = "clusters/east";
@@ -188,9 +188,13 @@ pub(super) struct Listener {
 impl Listener {
     /// The next `accept` message; answers pings on the way.
     pub(super) async fn accept_message(&mut self) -> Value {
-        let message = self.control.next().await.unwrap().unwrap();
-        let value: Value = serde_json::from_str(message.as_text().unwrap()).unwrap();
-        value["accept"].clone()
+        loop {
+            let message = self.control.next().await.unwrap().unwrap();
+            if let Some(text) = message.as_text() {
+                let value: Value = serde_json::from_str(text).unwrap();
+                break value["accept"].clone();
+            }
+        }
     }
 
     /// The Close that ends the channel.
@@ -226,6 +230,16 @@ pub(super) fn foreign(io: Io) -> Foreign {
 
 pub(super) fn ours(io: Io) -> WebSocket<Io> {
     WebSocket::new(io, Role::Client, Bytes::new())
+}
+
+/// The next event that is not a sign of life.
+pub(super) async fn next(socket: &mut WebSocket<Io>) -> Result<Event, WebSocketError> {
+    loop {
+        match socket.next_event().await? {
+            Event::Ping | Event::Pong => {}
+            event => return Ok(event),
+        }
+    }
 }
 
 pub(super) fn is_binary(message: &Message, expected: &[u8]) -> bool {

@@ -17,16 +17,6 @@ fn piece(payload: &[u8], end: MessageEnd) -> Outgoing<'_> {
     }
 }
 
-/// The next event that is not a sign of life.
-async fn next(socket: &mut WebSocket<Io>) -> Result<Event, WebSocketError> {
-    loop {
-        match socket.next_event().await? {
-            Event::Ping | Event::Pong => {}
-            event => return Ok(event),
-        }
-    }
-}
-
 async fn paired(bed: &Bed) -> (Listener, WebSocket<Io>, WebSocket<Io>) {
     let mut listener = bed.listen().await;
     let (sender, accepted) = bed.pair(&mut listener).await;
