@@ -73,7 +73,7 @@ impl RelayCredential {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when `token` is not of the form `SharedAccessSignature sr=…&sig=…&se=…&skn=…`.
     pub fn sas_token(token: impl Into<String>) -> Result<Self> {
-        let token = token.into();
+        let token = token.into().trim().to_owned();
         let expires_at = SasToken::parse(&token)
             .map_err(|error| {
                 Error::new(

@@ -170,6 +170,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         self.io
     }
 
+    /// Whether everything that was given has left for the socket. [`WebSocket::poll_event`] sends on its way, so after
+    /// it a `false` means that the socket takes nothing at the moment.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.out.is_empty() && !self.needs_flush
+    }
+
     /// How much waits to be written.
     #[cfg(test)]
     pub(super) fn unsent(&self) -> usize {
