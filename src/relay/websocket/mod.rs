@@ -4,8 +4,8 @@
 //! message before it hands it out. A relay needs the reverse of both: a Close is one direction's end only, and a
 //! 32 MiB frame must pass through a few kilobytes of buffer.
 //!
-//! [`Decoder`] and [`Encoder`] do no I/O; [`WebSocket`] is a thin poll layer that joins them to a byte stream.
-//! No extension is ever negotiated, so reserved bits are always an error.
+//! [`Decoder`](decoder::Decoder) and [`Encoder`](encoder::Encoder) do no I/O; [`WebSocket`] is a thin poll layer that
+//! joins them to a byte stream. No extension is ever negotiated, so reserved bits are always an error.
 
 mod close;
 mod decoder;
