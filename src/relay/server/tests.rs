@@ -1,0 +1,9 @@
+//! At the wire: raw HTTP clients and an established WebSocket implementation against the whole relay.
+
+mod bed;
+mod control;
+mod data;
+mod limits;
+mod ours;
+mod rendezvous;
+mod status;
