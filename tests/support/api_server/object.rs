@@ -131,8 +131,10 @@ fn patch(
 fn delete(server: &Server, path: &ResourcePath, name: &str) -> Result<Response, Status> {
     let object = server.store.delete(path.resource, &path.namespace, name)?;
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
-    if path.resource.plural == "pods" {
-        server.pods.remove(uid);
+    match path.resource.plural {
+        "pods" => server.pods.remove(uid),
+        "namespaces" => server.store.empty_namespace(name),
+        _ => {}
     }
     Ok(response::json(
         StatusCode::OK,

@@ -117,3 +117,30 @@ impl Drop for Ticket {
         self.log.live.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_requests_are_forgotten_and_every_ticket_finds_its_own() {
+        let log = Arc::new(RequestLog::default());
+        let begin = |number: usize| {
+            let request = http::Request::builder().uri(format!("/{number}")).body(());
+            log.begin(&request.unwrap().into_parts().0, 0)
+        };
+        let first = begin(0);
+        let tickets: Vec<_> = (1..=MAX_RECORDED).map(begin).collect();
+        assert_eq!(log.live(), MAX_RECORDED + 1);
+        first.set_user(&User::new("forgotten"));
+        tickets[0].set_user(&User::new("second"));
+
+        let all = log.all();
+        assert_eq!(all.len(), MAX_RECORDED);
+        assert_eq!(all[0].path_and_query, "/1");
+        assert_eq!(all[0].user.as_ref().unwrap().name, "second");
+        assert!(all[1..].iter().all(|request| request.user.is_none()));
+        drop((first, tickets));
+        assert_eq!(log.live(), 0);
+    }
+}

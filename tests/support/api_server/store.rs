@@ -11,7 +11,10 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{resource::ResourceKind, status::Status};
+use super::{
+    resource::{KINDS, ResourceKind},
+    status::Status,
+};
 
 /// How many changes a late watcher can still catch up on; older ones are a 410, which tests can so provoke.
 const MAX_CHANGES: usize = 1_000;
@@ -201,6 +204,17 @@ impl Store {
         content.record(resource, key.namespace, Some(Arc::clone(&before)), None);
         self.announce(content);
         Ok(before)
+    }
+
+    /// Deletes everything in a namespace.
+    pub(super) fn empty_namespace(&self, namespace: &str) {
+        for resource in KINDS.iter().filter(|resource| resource.is_namespaced()) {
+            for object in self.list(resource, namespace).0 {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                // Somebody else may have deleted it meanwhile, which is as well.
+                let _ = self.delete(resource, namespace, name);
+            }
+        }
     }
 
     /// The changes after a version.
