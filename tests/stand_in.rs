@@ -12,6 +12,8 @@ mod impersonation;
 mod requests;
 #[path = "stand_in/reviews.rs"]
 mod reviews;
+#[path = "stand_in/upgrades.rs"]
+mod upgrades;
 #[path = "stand_in/watch.rs"]
 mod watch;
 #[path = "stand_in/with_kubectl.rs"]

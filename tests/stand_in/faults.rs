@@ -143,28 +143,3 @@ async fn a_silent_log_is_live_until_its_reader_goes() {
     drop(log);
     none_live(&stand_in).await;
 }
-
-#[tokio::test]
-async fn with_early_bytes_the_first_frame_of_exec_shares_the_segment_of_the_101() {
-    let stand_in = start().await;
-    stand_in
-        .faults()
-        .set_early_bytes(Some(Bytes::from_static(b"any")));
-    let mut stream = connect(&stand_in, Alpn::Http1).await;
-    let head = format!(
-        "GET {PODS}/web/exec?command=echo&command=hi&stdout=1 HTTP/1.1\r\nHost: x\r\n\
-         Authorization: Bearer {TOKEN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut segment = vec![0; 4_096];
-    let length = timeout(LIMIT, stream.read(&mut segment))
-        .await
-        .unwrap()
-        .unwrap();
-    let segment = &segment[..length];
-    assert!(segment.starts_with(b"HTTP/1.1 101 "));
-    // A whole binary message of one byte: nothing yet, on standard output.
-    assert!(segment.ends_with(b"\r\n\r\n\x82\x01\x01"), "{segment:?}");
-}

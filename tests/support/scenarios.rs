@@ -67,14 +67,12 @@ pub async fn get_unknown_pod(kubectl: &Kubectl) {
 pub async fn watch_pods(kubectl: &Kubectl) {
     let name = unique("watched");
     let selector = format!("--field-selector=metadata.name={name}");
-    // The first pod is there before the watch, so that a line says when the watch has begun.
-    let mut watch = {
-        kubectl
-            .run_with_input(&["apply", "-f", "-"], pod_manifest(&name).as_bytes())
-            .await
-            .succeeded();
-        kubectl.start(&["get", "pods", "-w", "--output-watch-events", &selector])
-    };
+    // The pod is there before the watch, so that its line says when the watch has begun.
+    kubectl
+        .run_with_input(&["apply", "-f", "-"], pod_manifest(&name).as_bytes())
+        .await
+        .succeeded();
+    let mut watch = kubectl.start(&["get", "pods", "-w", "--output-watch-events", &selector]);
     watch.line_with("ADDED").await;
     kubectl
         .run(&["label", "pod", &name, "colour=red"])

@@ -95,7 +95,7 @@ impl Faults {
         self.lock().upgrade_answer = answer;
     }
 
-    /// The upgraded echo (see [`ECHO_PATH`](super::upgrade::ECHO_PATH)) sends these bytes first, in the same segment
+    /// The upgraded echo (see [`ECHO_PATH`](super::ECHO_PATH)) sends these bytes first, in the same segment
     /// as its 101; with any bytes set, exec and attach over WebSocket send their first frame in the 101's segment.
     pub fn set_early_bytes(&self, bytes: Option<Bytes>) {
         self.lock().early_bytes = bytes;

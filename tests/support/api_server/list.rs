@@ -11,7 +11,6 @@ use super::{
     accept::{self, Shape},
     faults::ListFault,
     query::Query,
-    resource::ResourceKind,
     resource_path::ResourcePath,
     response::{self, Response},
     seed::{self, BIG_NAMESPACE},
@@ -56,7 +55,7 @@ pub(super) fn list(
         }
         _ => (
             resource.list_head(version),
-            Box::new(objects.map(|object| bare_item(resource, &object))),
+            Box::new(objects.map(|object| bare_item(&object))),
         ),
     };
     let member = if shape == Shape::Table {
@@ -72,7 +71,7 @@ pub(super) fn list(
 }
 
 /// Items of a list carry no kind of their own; that is the list's.
-fn bare_item(_resource: &ResourceKind, object: &Value) -> Value {
+fn bare_item(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(members) = object.as_object_mut() {
         members.remove("kind");

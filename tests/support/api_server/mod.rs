@@ -69,7 +69,9 @@ pub use authentication::random_token;
 pub use certificate::Authority;
 pub use faults::{Faults, ListFault, LogFollow, UpgradeAnswer};
 pub use impersonation::ImpersonationRights;
+pub use port_forward::{ECHO_PORT, HTTP_PORT};
 pub use request_log::RecordedRequest;
+pub use upgrade::ECHO_PATH;
 pub use user::{Access, User};
 
 use authentication::Identities;

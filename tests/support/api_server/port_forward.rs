@@ -21,10 +21,10 @@ use super::{
 pub(super) const SPDY_PROTOCOLS: &[&str] = &["portforward.k8s.io"];
 
 /// Every pod echoes here.
-pub(super) const ECHO_PORT: u16 = 7;
+pub const ECHO_PORT: u16 = 7;
 
 /// Every pod speaks HTTP/1.1 here.
-pub(super) const HTTP_PORT: u16 = 8080;
+pub const HTTP_PORT: u16 = 8080;
 
 /// Connections whose second stream has not come yet.
 const MAX_HALF_OPEN: usize = 64;
