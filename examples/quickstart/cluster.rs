@@ -10,7 +10,7 @@ use arc_cluster_connect::{
 
 use crate::{
     Arguments,
-    api_server::{StandIn, User},
+    api_server::{StandIn, User, random_token},
 };
 
 /// Who the stand-in takes the caller for.
@@ -81,9 +81,11 @@ impl Cluster {
     }
 
     async fn stand_in() -> Result<Self> {
-        let token = uuid::Uuid::new_v4().to_string();
+        let token = random_token();
         let stand_in = StandIn::builder()
             .token(&token, User::service_account("default", "admin-user"))
+            .pod("default", "web-0")
+            .pod("default", "web-1")
             .start()
             .await
             .map_err(|error| {

@@ -4,5 +4,7 @@
 #![allow(dead_code)]
 
 pub mod api_server;
+pub mod installation;
 pub mod kubectl;
+pub mod programs;
 pub mod scenarios;
