@@ -1,10 +1,13 @@
 //! [`RequestRecord`]: what is kept of a request while it lasts, and written down when it is over.
 
-use http::{Request, StatusCode};
+use http::StatusCode;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{Span, field::Empty};
 
-use super::correlation::{AuditId, CorrelationId};
+use super::{
+    correlation::{AuditId, CorrelationId},
+    request_head::RequestHead,
+};
 use crate::telemetry;
 
 /// The longest path that is logged, in bytes. Paths of the Kubernetes API are shorter than 400.
@@ -71,11 +74,11 @@ impl Drop for RequestRecord {
 }
 
 /// The span of one request. It holds no header but the ids, and no query: both can carry secrets.
-pub(super) fn span<B>(request: &Request<B>, correlation: &CorrelationId, audit: AuditId) -> Span {
+pub(super) fn span(head: &RequestHead, correlation: &CorrelationId, audit: AuditId) -> Span {
     tracing::info_span!(
         telemetry::SPAN_AGENT_REQUEST,
-        method = %request.method(),
-        path = logged_path(request.uri().path()),
+        method = %head.method,
+        path = logged_path(head.target.path()),
         correlation_id = correlation.as_str(),
         audit_id = %audit,
         status = Empty,

@@ -8,6 +8,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::status::Refusal;
@@ -25,11 +26,50 @@ const READ_SIZE: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) enum Head {
     /// A head that passed every check, and what arrived behind it.
-    Complete(Bytes),
+    Complete(RequestHead, Bytes),
     /// The peer closed before it sent anything.
     Nothing,
     /// A head to be answered with a refusal.
     Refused(Refusal),
+}
+
+/// A request without its body.
+#[derive(Debug)]
+pub(super) struct RequestHead {
+    pub(super) method: Method,
+    pub(super) target: Uri,
+    pub(super) headers: HeaderMap,
+}
+
+impl RequestHead {
+    /// The part of the head that hyper needs to read the body and to write the response.
+    ///
+    /// It never sees the caller's own: an `Upgrade` that leads to no 101, or a refused `CONNECT`, would make it give
+    /// the stream up without a shutdown, and the end of the refusal would be lost.
+    pub(super) fn framing(&self) -> Vec<u8> {
+        let line = if self.method == Method::HEAD {
+            "HEAD"
+        } else {
+            "POST"
+        };
+        let mut framing = format!("{line} / HTTP/1.1\r\n").into_bytes();
+        for name in [
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::EXPECT,
+            // Without it hyper sends no trailers.
+            header::TE,
+        ] {
+            for value in self.headers.get_all(&name) {
+                framing.extend_from_slice(name.as_str().as_bytes());
+                framing.extend_from_slice(b": ");
+                framing.extend_from_slice(value.as_bytes());
+                framing.extend_from_slice(b"\r\n");
+            }
+        }
+        framing.extend_from_slice(b"\r\n");
+        framing
+    }
 }
 
 /// Reads up to the end of the head.
@@ -59,8 +99,9 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Head> 
             ))));
         }
         if let Some(length) = length {
-            return Ok(match check(&buffer[..length]) {
-                Ok(()) => Head::Complete(buffer.freeze()),
+            let head = buffer.split_to(length).freeze();
+            return Ok(match parse(&head) {
+                Ok(head) => Head::Complete(head, buffer.freeze()),
                 Err(refusal) => Head::Refused(refusal),
             });
         }
@@ -96,7 +137,7 @@ impl HeadScan {
     }
 }
 
-fn check(head: &[u8]) -> Result<(), Refusal> {
+fn parse(head: &Bytes) -> Result<RequestHead, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -120,10 +161,26 @@ fn check(head: &[u8]) -> Result<(), Refusal> {
     if request.version != Some(1) {
         return Err(Refusal::version_not_supported());
     }
-    if request.path.is_some_and(|target| target.len() > MAX_TARGET) {
+    let target = request.path.unwrap_or_default();
+    if target.len() > MAX_TARGET {
         return Err(Refusal::target_too_long(MAX_TARGET));
     }
-    check_framing(request.headers)
+    check_framing(request.headers)?;
+    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    for field in request.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| Refusal::malformed("a header's name is malformed"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
+            .map_err(|_| Refusal::malformed(format!("the value of {name} is malformed")))?;
+        headers.append(name, value);
+    }
+    Ok(RequestHead {
+        method: Method::from_bytes(request.method.unwrap_or_default().as_bytes())
+            .map_err(|_| Refusal::malformed("the request's method is malformed"))?,
+        target: Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
+            .map_err(|_| Refusal::malformed("the request's target is malformed"))?,
+        headers,
+    })
 }
 
 fn check_framing(fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
@@ -191,7 +248,14 @@ mod tests {
     async fn what_follows_the_head_is_kept() {
         let bytes = [MINIMAL.as_bytes(), b"early\n\nbytes"].concat();
         match outcome(&bytes).await {
-            Ok(Head::Complete(all)) => assert_eq!(all, bytes),
+            Ok(Head::Complete(head, rest)) => {
+                assert_eq!(
+                    (head.method, head.target),
+                    (Method::GET, Uri::from_static("/"))
+                );
+                assert_eq!(head.headers[header::HOST], "x");
+                assert_eq!(rest, b"early\n\nbytes"[..]);
+            }
             other => panic!("not complete: {other:?}"),
         }
     }
@@ -273,7 +337,7 @@ mod tests {
         ] {
             let bytes = post(fields);
             assert!(
-                matches!(outcome(&bytes).await, Ok(Head::Complete(_))),
+                matches!(outcome(&bytes).await, Ok(Head::Complete(..))),
                 "{fields:?}"
             );
         }
@@ -288,7 +352,7 @@ mod tests {
         );
         assert!(matches!(
             outcome(most.as_bytes()).await,
-            Ok(Head::Complete(_))
+            Ok(Head::Complete(..))
         ));
         let more = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", fields(MAX_FIELDS));
         assert_eq!(code(more.as_bytes()).await, 431);
@@ -301,7 +365,7 @@ mod tests {
         };
         assert!(matches!(
             outcome(with_target(MAX_TARGET).as_bytes()).await,
-            Ok(Head::Complete(_))
+            Ok(Head::Complete(..))
         ));
         assert_eq!(code(with_target(MAX_TARGET + 1).as_bytes()).await, 414);
 
@@ -314,7 +378,7 @@ mod tests {
         };
         assert!(matches!(
             outcome(with_value(MAX_HEAD).as_bytes()).await,
-            Ok(Head::Complete(_))
+            Ok(Head::Complete(..))
         ));
         assert_eq!(code(with_value(MAX_HEAD + 1).as_bytes()).await, 431);
     }
@@ -324,6 +388,31 @@ mod tests {
         let mut endless = tokio::io::repeat(b'a');
         let head = read(&mut endless).await.expect("an answer");
         assert!(matches!(head, Head::Refused(refusal) if refusal.code() == 431));
+    }
+
+    #[tokio::test]
+    async fn hyper_sees_the_framing_and_nothing_else() {
+        for (line, expected) in [
+            ("HEAD /x", "HEAD / HTTP/1.1\r\n\r\n"),
+            ("CONNECT evil:1", "POST / HTTP/1.1\r\n\r\n"),
+            (
+                "PUT /x",
+                "POST / HTTP/1.1\r\ncontent-length: 5\r\nexpect: 100-continue\r\nte: trailers\r\n\r\n",
+            ),
+        ] {
+            let fields = if line.starts_with("PUT") {
+                "Content-Length: 5\r\nExpect: 100-continue\r\nTE: trailers\r\n"
+            } else {
+                ""
+            };
+            let bytes = format!(
+                "{line} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n"
+            );
+            match outcome(bytes.as_bytes()).await {
+                Ok(Head::Complete(head, _)) => assert_eq!(head.framing(), expected.as_bytes()),
+                other => panic!("not complete: {other:?}"),
+            }
+        }
     }
 
     proptest! {
@@ -345,7 +434,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            let _ = check(&bytes);
+            let _ = parse(&Bytes::from(bytes));
         }
     }
 }

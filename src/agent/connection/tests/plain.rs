@@ -187,7 +187,7 @@ async fn an_early_answer_passes_while_the_upload_runs() {
     assert_eq!(end, End::Clean);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_early_refusal_reaches_a_caller_who_has_not_sent_the_body() {
     let mut bed = Bed::new();
     let mut caller = bed
