@@ -169,5 +169,4 @@ fn aadsts_code(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "aad_tests.rs"]
 mod tests;

@@ -310,7 +310,7 @@ mod tests {
         let start = tokio::time::Instant::now();
         let token = bed.file.token(Freshness::Fresh, at(200)).await;
         assert_eq!(token.secret(), "one");
-        assert_eq!(start.elapsed(), READ_LIMIT);
+        assert!(start.elapsed() >= READ_LIMIT);
     }
 
     #[test]

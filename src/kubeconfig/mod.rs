@@ -1,16 +1,25 @@
 //! How Kubernetes tools find us: the kubeconfig file, merged and put back with care.
 
+mod location;
+mod lock;
+mod merge;
 mod model;
+mod replace;
 mod resolve;
 mod secret;
+mod store;
+mod token;
 mod value;
 mod yaml;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use merge::CurrentContext;
 pub use model::{Cluster, Context, Kubeconfig, NamedCluster, NamedContext, NamedUser, User};
 pub use resolve::ResolvedContext;
 pub use secret::Secret;
+pub use store::{KubeconfigFile, MergeReceipt};
+pub use token::TokenKubeconfig;
 pub use value::Fields;
 
 use crate::Result;

@@ -335,5 +335,4 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
 }
 
 #[cfg(test)]
-#[path = "model_tests.rs"]
 mod tests;

@@ -133,21 +133,26 @@ impl Connector {
 
 async fn tcp_connect(endpoint: &Endpoint) -> Result<TcpStream> {
     let dial = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-    let tcp = match tokio::time::timeout(TCP_CONNECT_LIMIT, dial).await {
-        Ok(Ok(tcp)) => tcp,
-        Ok(Err(error)) => return Err(connect_error(endpoint, error)),
-        Err(_) => {
-            return Err(Error::new(
-                ErrorKind::Timeout,
-                format!("no answer from {endpoint} within {TCP_CONNECT_LIMIT:?}"),
-            )
-            .with_help("check that a firewall does not drop packets to this host and port"));
-        }
-    };
+    let tcp = within_limit(endpoint, dial).await?;
     // A tunnel carries keystrokes: Nagle's algorithm would hold them for up to 40 ms.
     tcp.set_nodelay(true)
         .map_err(|error| connect_error(endpoint, error))?;
     Ok(tcp)
+}
+
+async fn within_limit<T>(
+    endpoint: &Endpoint,
+    dial: impl Future<Output = io::Result<T>>,
+) -> Result<T> {
+    match tokio::time::timeout(TCP_CONNECT_LIMIT, dial).await {
+        Ok(Ok(connected)) => Ok(connected),
+        Ok(Err(error)) => Err(connect_error(endpoint, error)),
+        Err(_) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("no answer from {endpoint} within {TCP_CONNECT_LIMIT:?}"),
+        )
+        .with_help("check that a firewall does not drop packets to this host and port")),
+    }
 }
 
 fn connect_error(endpoint: &Endpoint, error: io::Error) -> Error {
@@ -161,3 +166,6 @@ fn connect_error(endpoint: &Endpoint, error: io::Error) -> Error {
         .with_source(error)
         .with_help(help)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! TLS, both ends: provider, trust roots, ALPN. The provider is always explicit and never installed process-wide.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    CertificateError, ClientConfig, RootCertStore, ServerConfig,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
@@ -14,7 +14,7 @@ use super::{Endpoint, NetStream};
 use crate::{Error, ErrorKind, Result};
 
 /// How long a TLS handshake may take, on either side.
-const TLS_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const TLS_HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The application protocols that a TLS handshake offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,15 +160,7 @@ impl TlsConnector {
         let handshake = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp);
         match tokio::time::timeout(TLS_HANDSHAKE_LIMIT, handshake).await {
             Ok(Ok(stream)) => Ok(NetStream::tls(stream.into())),
-            Ok(Err(error)) => Err(Error::new(
-                ErrorKind::Tls,
-                format!("the TLS handshake with {endpoint} failed"),
-            )
-            .with_source(error)
-            .with_help(
-                "if the server uses a private certificate authority, or a corporate proxy \
-                 re-signs traffic, pass its CA file",
-            )),
+            Ok(Err(error)) => Err(handshake_error(endpoint, error)),
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("no TLS handshake with {endpoint} within {TLS_HANDSHAKE_LIMIT:?}"),
@@ -234,6 +226,51 @@ impl TlsAcceptor {
                 ErrorKind::Timeout,
                 format!("the client sent no TLS handshake within {TLS_HANDSHAKE_LIMIT:?}"),
             )),
+        }
+    }
+}
+
+fn handshake_error(endpoint: &Endpoint, error: io::Error) -> Error {
+    let tls = error
+        .get_ref()
+        .and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let (kind, help) = match tls {
+        Some(rustls::Error::InvalidCertificate(problem)) => {
+            (ErrorKind::Tls, certificate_help(problem))
+        }
+        Some(rustls::Error::InvalidMessage(_)) => (
+            ErrorKind::Tls,
+            "the server does not speak TLS on this port: check the port",
+        ),
+        Some(_) => (
+            ErrorKind::Tls,
+            "client and server have no TLS version, cipher or application protocol in common",
+        ),
+        // Not the peer's word but the connection's end: it may well work the next time.
+        None => (
+            ErrorKind::Network,
+            "the server closed the connection: check that the port speaks TLS, and that no firewall interferes",
+        ),
+    };
+    Error::new(kind, format!("the TLS handshake with {endpoint} failed"))
+        .with_source(error)
+        .with_help(help)
+}
+
+fn certificate_help(problem: &CertificateError) -> &'static str {
+    match problem {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate has to be renewed, unless this machine's clock is wrong"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the certificate is for another host: check the host name"
+        }
+        _ => {
+            "if the server uses a private certificate authority, or a corporate proxy re-signs traffic, \
+             pass its CA file"
         }
     }
 }
