@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Semaphore,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Core,
@@ -26,6 +26,7 @@ use super::{
     correlation::CorrelationId,
     exchange::{Exchange, Switched},
     request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
+    response_headers,
     rewind::Rewind,
     splice::splice,
     status::Refusal,
@@ -44,8 +45,6 @@ const MAX_EARLY: usize = 64 * 1024;
 pub(super) struct Scope {
     /// Ends everything in the scope at once.
     pub(super) closing: CancellationToken,
-    /// The streams of the scope.
-    pub(super) tasks: TaskTracker,
     /// The places for requests.
     pub(super) places: Arc<Semaphore>,
 }
@@ -160,7 +159,7 @@ where
             held,
         }) => {
             let _held = held;
-            let wire = switching_wire(&response);
+            let wire = response_headers::wire(&response);
             tokio::time::timeout(ANSWER_LIMIT, write(&mut stream, &wire)).await??;
             Ok(join(Rewind::new(early.freeze(), stream), server).await?)
         }
@@ -204,18 +203,6 @@ where
 {
     let server = server.await.map_err(io::Error::other)?;
     splice(&mut caller, &mut TokioIo::new(server)).await
-}
-
-fn switching_wire(response: &Response<()>) -> Vec<u8> {
-    let mut wire = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
-    for (name, value) in response.headers() {
-        wire.extend_from_slice(name.as_str().as_bytes());
-        wire.extend_from_slice(b": ");
-        wire.extend_from_slice(value.as_bytes());
-        wire.extend_from_slice(b"\r\n");
-    }
-    wire.extend_from_slice(b"\r\n");
-    wire
 }
 
 /// Answers a request that has no usable head.

@@ -72,10 +72,12 @@ impl Exchange {
     /// # Cancel safety
     /// A dropped future ends the request, upstream too.
     pub(super) async fn forward(self, body: Incoming) -> Response<ResponseBody> {
-        let span = self.span.clone();
-        let correlation = self.correlation.clone();
+        let (span, correlation) = (self.span.clone(), self.correlation.clone());
+        let mut record = match self.record() {
+            Ok(record) => record,
+            Err(refusal) => return refused(refusal, &span, &correlation),
+        };
         let forwarded = async {
-            let mut record = self.record()?;
             let (core, admitted) = self.admit().await?;
             let upstream = core.upstream.send(
                 admitted.method,
@@ -83,17 +85,18 @@ impl Exchange {
                 admitted.headers,
                 RequestBody::new(body),
             );
-            let response = upstream
-                .await
-                .map_err(|error| upstream_failed(&core, &error))?;
-            let response = pass_on(response)?;
-            record.set_answered(response.status());
-            Ok(response.map(|body| ResponseBody::upstream(body).with_record(record)))
+            pass_on(
+                upstream
+                    .await
+                    .map_err(|error| upstream_failed(&core, &error))?,
+            )
         };
-        forwarded
-            .instrument(span.clone())
-            .await
-            .unwrap_or_else(|refusal| refused(refusal, &span, &correlation))
+        let response = match forwarded.instrument(span.clone()).await {
+            Ok(response) => response.map(ResponseBody::upstream),
+            Err(refusal) => refused(refusal, &span, &correlation),
+        };
+        record.set_answered(response.status());
+        response.map(|body| body.with_record(record))
     }
 
     /// Asks the API server for a change of protocol. Whatever is not a 101 is a response, and the last one.
@@ -104,10 +107,12 @@ impl Exchange {
         self,
         protocol: UpgradeProtocol,
     ) -> Result<Switched, Response<ResponseBody>> {
-        let span = self.span.clone();
-        let correlation = self.correlation.clone();
-        let switched = async {
-            let record = self.record()?;
+        let (span, correlation) = (self.span.clone(), self.correlation.clone());
+        let mut record = match self.record() {
+            Ok(record) => record,
+            Err(refusal) => return Err(refused(refusal, &span, &correlation)),
+        };
+        let asked = async {
             let (core, admitted) = self.admit().await?;
             let upstream =
                 core.upstream
@@ -115,13 +120,26 @@ impl Exchange {
             let upstream = upstream
                 .await
                 .map_err(|error| upstream_failed(&core, &error))?;
-            answer_to_upgrade(protocol, upstream, record)
+            Answer::of(protocol, upstream)
         };
-        match switched.instrument(span.clone()).await {
-            Ok(Ok(switched)) => Ok(switched),
-            Ok(Err(response)) => Err(response),
-            Err(refusal) => Err(refused(refusal, &span, &correlation)),
-        }
+        let response = match asked.instrument(span.clone()).await {
+            Ok(Answer::Switching {
+                response,
+                server,
+                connection,
+            }) => {
+                record.set_answered(response.status());
+                return Ok(Switched {
+                    response,
+                    server,
+                    held: (connection, record),
+                });
+            }
+            Ok(Answer::No(response)) => response,
+            Err(refusal) => refused(refusal, &span, &correlation),
+        };
+        record.set_answered(response.status());
+        Err(response.map(|body| body.with_record(record)))
     }
 
     /// Takes the request's places. Beyond a limit it is refused, not queued: a queue would only add to the wait of
@@ -213,38 +231,46 @@ fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody
     Ok(response)
 }
 
-/// A 101 to the protocol that was asked for switches; an error passes on with its body; anything else is a broken
-/// upstream.
-fn answer_to_upgrade(
-    protocol: UpgradeProtocol,
-    upstream: UpgradeResponse,
-    mut record: RequestRecord,
-) -> Result<Result<Switched, Response<ResponseBody>>, Refusal> {
-    let UpgradeResponse {
-        mut response,
-        connection,
-    } = upstream;
-    let status = response.status();
-    if status.is_client_error() || status.is_server_error() {
-        response_headers::clean(response.headers_mut());
-        record.set_answered(status);
-        let response =
-            response.map(|body| ResponseBody::last(body, connection).with_record(record));
-        return Ok(Err(response));
+/// The API server's answer to a request for a change of protocol.
+enum Answer {
+    Switching {
+        response: Response<()>,
+        server: OnUpgrade,
+        connection: ConnectionTask,
+    },
+    No(Response<ResponseBody>),
+}
+
+impl Answer {
+    /// An error passes on with its body. What is neither that nor a 101 to the protocol that was asked for would, if
+    /// it passed on, make one side believe that the protocol had changed.
+    fn of(protocol: UpgradeProtocol, upstream: UpgradeResponse) -> Result<Self, Refusal> {
+        let UpgradeResponse {
+            mut response,
+            connection,
+        } = upstream;
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            response_headers::clean(response.headers_mut());
+            return Ok(Self::No(
+                response.map(|body| ResponseBody::last(body, connection)),
+            ));
+        }
+        if status != StatusCode::SWITCHING_PROTOCOLS
+            || !protocol.is_confirmed_by(response.headers())
+        {
+            return Err(Refusal::upstream_misbehaved(format!(
+                "the API server answered {status} to a request for a change of protocol"
+            )));
+        }
+        let server = hyper::upgrade::on(&mut response);
+        response_headers::clean_switching(response.headers_mut(), protocol);
+        Ok(Self::Switching {
+            response: response.map(|_| ()),
+            server,
+            connection,
+        })
     }
-    if status != StatusCode::SWITCHING_PROTOCOLS || !protocol.is_confirmed_by(response.headers()) {
-        return Err(Refusal::upstream_misbehaved(format!(
-            "the API server answered {status} to a request for a change of protocol"
-        )));
-    }
-    record.set_answered(status);
-    let server = hyper::upgrade::on(&mut response);
-    response_headers::clean_switching(response.headers_mut(), protocol);
-    Ok(Ok(Switched {
-        response: response.map(|_| ()),
-        server,
-        held: (connection, record),
-    }))
 }
 
 fn upstream_failed(core: &Core, error: &Error) -> Refusal {

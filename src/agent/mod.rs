@@ -14,8 +14,8 @@
 //!
 //! # Limits
 //! A request's head: 64 KiB, 200 headers, a target of 16 KiB, 30 seconds to arrive. A token: 32 KiB. Requests in
-//! flight: [`AgentBuilder::max_requests`] and [`AgentBuilder::max_requests_per_connection`]. Bodies and responses
-//! have no limit, of size or of time.
+//! flight: [`AgentBuilder::max_requests`] and [`AgentBuilder::max_requests_per_connection`]. Tunnel connections: 256.
+//! Bodies and responses have no limit, of size or of time.
 
 mod api_server;
 mod body;
@@ -28,10 +28,14 @@ mod request_head;
 mod request_headers;
 mod response_headers;
 mod rewind;
+mod serve;
 mod splice;
 mod status;
 mod upgrade;
 mod upstream;
+
+#[cfg(test)]
+mod test_bed;
 
 use std::{fmt, sync::Arc};
 
@@ -40,7 +44,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 pub use api_server::ApiServer;
 pub use identity::ServiceAccountTokens;
@@ -74,6 +78,8 @@ struct Core {
     host: HeaderValue,
     path_prefix: String,
     places: Arc<Semaphore>,
+    /// The places for tunnel connections.
+    connections: Arc<Semaphore>,
     max_requests_per_connection: usize,
 }
 
@@ -115,11 +121,7 @@ impl Agent {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let scope = self.core.scope();
-        let _closing = scope.closing.clone().drop_guard();
-        connection::serve(Arc::clone(&self.core), scope.clone(), stream).await;
-        scope.tasks.close();
-        scope.tasks.wait().await;
+        connection::serve(Arc::clone(&self.core), self.core.scope(), stream).await;
     }
 }
 
@@ -127,7 +129,6 @@ impl Core {
     fn scope(&self) -> Scope {
         Scope {
             closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
             places: Arc::new(Semaphore::new(self.max_requests_per_connection)),
         }
     }
@@ -234,6 +235,7 @@ impl AgentBuilder {
                 places: Arc::new(Semaphore::new(
                     self.max_requests.min(Semaphore::MAX_PERMITS),
                 )),
+                connections: Arc::new(Semaphore::new(serve::MAX_CONNECTIONS)),
                 max_requests_per_connection: self
                     .max_requests_per_connection
                     .min(Semaphore::MAX_PERMITS),

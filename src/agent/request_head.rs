@@ -171,7 +171,7 @@ fn parse(head: &Bytes) -> Result<RequestHead, Refusal> {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Refusal::malformed("a header's name is malformed"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
-            .map_err(|_| Refusal::malformed(format!("the value of {name} is malformed")))?;
+            .map_err(|_| Refusal::malformed("a header's value is malformed"))?;
         headers.append(name, value);
     }
     Ok(RequestHead {

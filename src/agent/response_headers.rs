@@ -1,6 +1,6 @@
 //! Which of the API server's headers reach the caller.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 
 use super::{request_headers::tokens, upgrade::UpgradeProtocol};
 
@@ -48,6 +48,25 @@ pub(super) fn clean_switching(headers: &mut HeaderMap, protocol: UpgradeProtocol
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, protocol.to_header());
+}
+
+/// The head of a response as it goes out, for what hyper does not write.
+pub(super) fn wire<B>(response: &Response<B>) -> Vec<u8> {
+    let status = response.status();
+    let mut wire = format!(
+        "HTTP/1.1 {} {}\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default()
+    )
+    .into_bytes();
+    for (name, value) in response.headers() {
+        wire.extend_from_slice(name.as_str().as_bytes());
+        wire.extend_from_slice(b": ");
+        wire.extend_from_slice(value.as_bytes());
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b"\r\n");
+    wire
 }
 
 /// `Negotiate` and `NTLM` authenticate a connection, and the caller's is not the API server's.

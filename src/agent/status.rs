@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::correlation::CorrelationId;
+use super::{correlation::CorrelationId, response_headers};
 use crate::{Error, ErrorKind, telemetry};
 
 /// How long a refused caller is asked to wait, in seconds. Short: requests usually end within a second.
@@ -188,29 +188,13 @@ impl Refusal {
 
     /// The whole response as bytes, for the time before hyper has taken the connection over.
     pub(super) fn into_wire(self, correlation: &CorrelationId) -> Vec<u8> {
-        let response = self.into_response(correlation);
-        let status = response.status();
-        let mut wire = format!(
-            "HTTP/1.1 {} {}\r\n",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or_default()
-        )
-        .into_bytes();
-        for (name, value) in response.headers() {
-            wire.extend_from_slice(name.as_str().as_bytes());
-            wire.extend_from_slice(b": ");
-            wire.extend_from_slice(value.as_bytes());
-            wire.extend_from_slice(b"\r\n");
-        }
-        let body = response.body();
-        wire.extend_from_slice(
-            format!(
-                "content-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            )
-            .as_bytes(),
-        );
-        wire.extend_from_slice(body);
+        let mut response = self.into_response(correlation);
+        let length = HeaderValue::from(response.body().len());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_LENGTH, length);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut wire = response_headers::wire(&response);
+        wire.extend_from_slice(response.body());
         wire
     }
 

@@ -1,6 +1,5 @@
 //! The agent between a caller and a scripted API server, both in memory, byte for byte.
 
-mod bed;
 mod limits;
 mod plain;
 mod refusals;

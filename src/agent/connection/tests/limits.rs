@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::bed::{Bed, End, FarEnd, with_token};
 use crate::agent::connection::HEAD_LIMIT;
+use crate::agent::test_bed::{Bed, End, FarEnd, with_token};
 
 async fn watch(bed: &mut Bed) -> (FarEnd, FarEnd) {
     let mut caller = bed.asks("GET /api/v1/pods?watch=1 HTTP/1.1").await;

@@ -1,6 +1,6 @@
 //! Requests that stay HTTP.
 
-use super::bed::{Bed, End, TOKEN, with_token};
+use crate::agent::test_bed::{Bed, End, TOKEN, with_token};
 use proptest::prelude::{ProptestConfig, prop, proptest};
 
 /// The value of the only line named `name` in a head.

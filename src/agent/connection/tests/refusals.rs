@@ -1,7 +1,7 @@
 //! Requests that the agent answers itself.
 
-use super::bed::{Bed, FarEnd, TOKEN, unreachable_agent, with_token};
 use crate::ErrorKind;
+use crate::agent::test_bed::{Bed, FarEnd, TOKEN, unreachable_agent, with_token};
 
 async fn refused(bed: &Bed, request: impl AsRef<[u8]>) -> (u16, serde_json::Value) {
     let mut caller = bed.caller();
@@ -142,7 +142,7 @@ async fn an_api_server_out_of_reach_is_named() {
             "GET /api HTTP/1.1",
             "POST /exec HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1",
         ] {
-            let (mut caller, near) = super::bed::pipe();
+            let (mut caller, near) = crate::agent::test_bed::pipe();
             let agent = unreachable_agent(kind);
             let task = tokio::spawn(async move { agent.serve_stream(near).await });
             caller.send(with_token(head)).await;

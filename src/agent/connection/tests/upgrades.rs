@@ -1,7 +1,7 @@
 //! Requests that become raw bytes.
 
-use super::bed::{Bed, End, FarEnd, with_token};
 use crate::agent::splice::LINGER;
+use crate::agent::test_bed::{Bed, End, FarEnd, with_token};
 
 const SPDY: &str = "POST /exec?command=sh HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
                     X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0";
