@@ -60,7 +60,7 @@ impl From<StreamFailure> for Error {
         if let StreamFailure::Session(error) = failure {
             return session_ended(&error);
         }
-        Error::new(ErrorKind::Closed, failure.to_string())
+        Error::new(ErrorKind::Closed, failure.to_string()).with_source(failure)
     }
 }
 

@@ -130,6 +130,18 @@ impl Session {
         })
     }
 
+    /// Waits until [`is_going_away`](Self::is_going_away): time to start another session for new streams.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn going_away(&self) {
+        self.until(|state| {
+            let connection = &state.connection;
+            (connection.is_going_away() || connection.is_closing()).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until `look` finds something. Only for what is announced by `changed`.
     async fn until<R>(&self, look: impl Fn(&super::shared::State) -> Option<R>) -> R {
         let shared = &self.0.shared;
