@@ -37,6 +37,9 @@ mod status;
 mod stream;
 mod websocket;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::HybridConnection;
 pub use connection_string::ConnectionString;
 pub use credential::{RelayCredential, RelayToken};

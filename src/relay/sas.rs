@@ -48,6 +48,12 @@ impl SasRule {
         &self.name
     }
 
+    /// For the connection strings that the embedded relay hands out.
+    #[cfg(feature = "relay-server")]
+    pub(super) fn key(&self) -> &str {
+        self.key.expose_secret()
+    }
+
     /// A token for `hybrid_connection` until `expires_at` (whole seconds, rounded down).
     pub fn sign(&self, hybrid_connection: &HybridConnection, expires_at: SystemTime) -> RelayToken {
         self.sign_audience(&hybrid_connection.audience(), expires_at)

@@ -20,7 +20,7 @@ mod stream;
 mod tests;
 
 pub(crate) use close::CloseReason;
-pub(crate) use error::{Violation, WebSocketError};
+pub(crate) use error::WebSocketError;
 pub(crate) use stream::WebSocket;
 
 use bytes::Bytes;

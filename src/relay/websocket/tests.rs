@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::{stream::OUT_BUFFER, *};
+use super::{error::Violation, stream::OUT_BUFFER, *};
 
 fn server(bytes: &[u8]) -> WebSocket<DuplexStream> {
     over(Role::Server, bytes)
