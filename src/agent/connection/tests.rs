@@ -3,4 +3,5 @@
 mod limits;
 mod plain;
 mod refusals;
+mod sockets;
 mod upgrades;

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     agent::test_bed::{Bed, FarEnd, with_token},
     net::{Connector, Endpoint, Security, TrustRoots},
+    relay::ConnectionString,
     tunnel::{
         DirectTunnel, OpenOptions, Tunnel, TunnelStream,
         mux::{Role, Session},
@@ -220,6 +221,28 @@ async fn a_socket_serves_tunnels_until_told_to_stop() {
     end.expect("a clean end");
     serving.await.expect("no panic").expect("served");
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_relay_out_of_reach_does_not_keep_the_agent_from_stopping() {
+    let bed = Bed::new();
+    let text = "Endpoint=ws://127.0.0.1:9;SharedAccessKeyName=n;SharedAccessKey=a2V5;EntityPath=p";
+    let connection = ConnectionString::parse(text).expect("a connection string");
+    let listener = RelayListener::start(
+        Connector::new(TrustRoots::platform()).expect("roots"),
+        connection.hybrid_connection().expect("a path"),
+        connection.credential(),
+    );
+    let stop = CancellationToken::new();
+    let serving = bed
+        .agent
+        .serve_relay(listener, stop.clone().cancelled_owned());
+    let stopping = async {
+        tokio::task::yield_now().await;
+        stop.cancel();
+    };
+    let (served, ()) = tokio::join!(serving, stopping);
+    served.expect("told to stop");
 }
 
 #[tokio::test]
