@@ -161,13 +161,7 @@ impl<'a> SasToken<'a> {
     }
 }
 
-#[cfg(any(test, feature = "relay-server"))]
 impl SasToken<'_> {
-    /// The rule under whose key the token claims to be signed.
-    pub(crate) fn rule_name(&self) -> &str {
-        &self.rule_name
-    }
-
     /// Checks, in this order, that `rule` signed the token, that it is valid at `now`, and that it covers the entity
     /// `path` on `host`. The order keeps an unsigned token from learning anything.
     ///
@@ -224,10 +218,6 @@ impl fmt::Debug for SasToken<'_> {
 
 /// Why a token is refused. Names no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[cfg_attr(
-    not(any(test, feature = "relay-server")),
-    expect(dead_code, reason = "only the embedded relay judges tokens")
-)]
 pub(crate) enum SasError {
     /// It has ended.
     #[error("the token has expired")]
@@ -244,7 +234,6 @@ pub(crate) enum SasError {
 }
 
 /// The segments of an entity path, without outer slashes and without the `$hc` marker.
-#[cfg(any(test, feature = "relay-server"))]
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.trim_matches('/');
     let path = match path.strip_prefix("$hc") {
@@ -255,7 +244,6 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// `host` of `host`, `host:port`, `[v6]`, `[v6]:port` and a bare IPv6 address.
-#[cfg(any(test, feature = "relay-server"))]
 fn without_port(authority: &str) -> &str {
     if let Some(bracketed) = authority.strip_prefix('[') {
         return bracketed.split(']').next().unwrap_or(bracketed);
