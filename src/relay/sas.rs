@@ -162,6 +162,11 @@ impl<'a> SasToken<'a> {
 }
 
 impl SasToken<'_> {
+    /// The rule under whose key the token claims to be signed.
+    pub(crate) fn rule_name(&self) -> &str {
+        &self.rule_name
+    }
+
     /// Checks, in this order, that `rule` signed the token, that it is valid at `now`, and that it covers the entity
     /// `path` on `host`. The order keeps an unsigned token from learning anything.
     ///
