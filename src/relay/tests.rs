@@ -1,8 +1,11 @@
-//! Sender and listener together, against scripted peers and the embedded relay.
+//! Sender and listener against scripted peers; against the embedded relay in [`embedded`].
+
+#[cfg(feature = "relay-server")]
+mod embedded;
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use http::StatusCode;
+use futures_util::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -119,6 +122,6 @@ async fn a_shut_down_listener_is_closed() {
     // The relay took the connection and never answers.
     let _socket = server.accept().await.unwrap();
     listener.shutdown().await;
-    let seen: Vec<_> = futures_util::StreamExt::collect(states).await;
+    let seen: Vec<_> = states.collect().await;
     assert!(matches!(seen[..], [ListenerState::Connecting]), "{seen:?}");
 }
