@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+#[cfg(feature = "relay-server")]
+mod relayed;
+
 const WATCH: &str = "GET /api/v1/pods?watch=1 HTTP/1.1";
 
 /// A client's end of a tunnel to an agent.
