@@ -82,7 +82,7 @@ async fn it_is_back_by_itself_after_the_server_restarts() {
     let (server, answer) = tokio::join!(
         async {
             let (tcp, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(NetStream::plain(tcp)))
+            tokio::spawn(serve(NetStream::plain(tcp))).abort_handle()
         },
         ask(&tunnel, "before")
     );
