@@ -1,1 +1,245 @@
 //! Beside the cluster: authenticate the caller, forward to the API server.
+//!
+//! An [`Agent`] answers the streams that arrive through a tunnel. Each carries one HTTP/1.1 request. The agent
+//! decides who is asking, takes every header away that only it may set, and sends the rest to the one
+//! [`ApiServer`] it was made for. Bodies stream in both directions, `exec`, `attach` and `port-forward` become raw
+//! bytes after their `101`, and a caller who leaves cancels what was asked of the API server.
+//!
+//! ```text
+//!  stream ─► head, strictly checked ─► who asks? ─► headers cleaned ─► headers sealed ─► API server
+//!              │ 400 408 414 431 505     │ 401        │ 400 403                           │ 502 503
+//!              ▼                         ▼            ▼                                   ▼
+//!             metav1.Status with a reason, the hop "agent", the correlation id and what to do next
+//! ```
+//!
+//! # Limits
+//! A request's head: 64 KiB, 200 headers, a target of 16 KiB, 30 seconds to arrive. A token: 32 KiB. Requests in
+//! flight: [`AgentBuilder::max_requests`] and [`AgentBuilder::max_requests_per_connection`]. Tunnel connections: 256.
+//! Bodies and responses have no limit, of size or of time.
+
+mod api_server;
+mod body;
+mod connection;
+mod correlation;
+mod exchange;
+mod identity;
+mod record;
+mod request_head;
+mod request_headers;
+mod response_headers;
+mod rewind;
+mod serve;
+mod splice;
+mod status;
+mod upgrade;
+mod upstream;
+
+#[cfg(test)]
+mod test_bed;
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderValue;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use api_server::ApiServer;
+pub use identity::ServiceAccountTokens;
+
+use connection::Scope;
+use identity::Authenticator;
+use request_headers::HeaderPolicy;
+use upstream::Upstream;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Requests in flight, over all connections. Each holds two buffers of some 64 KiB at most: 256 MiB in the worst case.
+const DEFAULT_MAX_REQUESTS: usize = 2_000;
+/// Requests in flight of one tunnel connection, so that one client leaves room for others. A busy controller watches
+/// some 200 kinds.
+const DEFAULT_MAX_REQUESTS_PER_CONNECTION: usize = 500;
+
+/// Serves the streams of tunnels against one API server. Cheap to clone; clones share connections and limits.
+#[derive(Clone)]
+pub struct Agent {
+    core: Arc<Core>,
+}
+
+/// What every connection of an agent shares.
+struct Core {
+    upstream: Upstream,
+    authenticator: Authenticator,
+    header_policy: HeaderPolicy,
+    /// The API server's `host:port`, for people.
+    authority: String,
+    host: HeaderValue,
+    path_prefix: String,
+    places: Arc<Semaphore>,
+    /// The places for tunnel connections.
+    connections: Arc<Semaphore>,
+    max_requests_per_connection: usize,
+}
+
+impl Agent {
+    /// An agent for `api_server`.
+    ///
+    /// ```
+    /// use arc_cluster_connect::{
+    ///     agent::{Agent, ApiServer, ServiceAccountTokens},
+    ///     net::{Endpoint, Security, TrustRoots},
+    /// };
+    ///
+    /// # fn main() -> arc_cluster_connect::Result<()> {
+    /// let endpoint = Endpoint::new("127.0.0.1", 6443, Security::Plain);
+    /// let agent = Agent::builder(ApiServer::new(endpoint, TrustRoots::platform()))
+    ///     .service_account_tokens(ServiceAccountTokens::PassThrough)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder(api_server: ApiServer) -> AgentBuilder {
+        AgentBuilder {
+            api_server,
+            service_account_tokens: ServiceAccountTokens::default(),
+            max_requests: DEFAULT_MAX_REQUESTS,
+            max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
+            stripped_headers: Vec::new(),
+        }
+    }
+
+    /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
+    ///
+    /// For carriers that already separate requests; [`serve_connection`](Self::serve_connection) serves a whole
+    /// tunnel.
+    ///
+    /// # Cancel safety
+    /// A dropped future drops the stream, and cancels what was asked of the API server.
+    pub async fn serve_stream<T>(&self, stream: T)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        connection::serve(Arc::clone(&self.core), self.core.scope(), stream).await;
+    }
+}
+
+impl Core {
+    fn scope(&self) -> Scope {
+        Scope {
+            closing: CancellationToken::new(),
+            places: Arc::new(Semaphore::new(self.max_requests_per_connection)),
+        }
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent")
+            .field("api_server", &self.core.authority)
+            .field("authenticator", &self.core.authenticator)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes an [`Agent`].
+#[derive(Clone, Debug)]
+pub struct AgentBuilder {
+    api_server: ApiServer,
+    service_account_tokens: ServiceAccountTokens,
+    max_requests: usize,
+    max_requests_per_connection: usize,
+    stripped_headers: Vec<String>,
+}
+
+impl AgentBuilder {
+    /// Sets what becomes of service account tokens. They are refused unless this is called.
+    #[must_use]
+    pub fn service_account_tokens(mut self, service_account_tokens: ServiceAccountTokens) -> Self {
+        self.service_account_tokens = service_account_tokens;
+        self
+    }
+
+    /// Sets how many requests may be in flight at once; 2000 unless this is called. Watches and upgraded streams
+    /// count for as long as they last. A request beyond it is answered with 429.
+    #[must_use]
+    pub fn max_requests(mut self, max_requests: usize) -> Self {
+        self.max_requests = max_requests;
+        self
+    }
+
+    /// Sets how many of them one tunnel connection may have; 500 unless this is called.
+    #[must_use]
+    pub fn max_requests_per_connection(mut self, max_requests: usize) -> Self {
+        self.max_requests_per_connection = max_requests;
+        self
+    }
+
+    /// Drops also those of a caller's headers whose names start with `prefix`.
+    ///
+    /// `X-Remote-*` always goes. A cluster whose `extension-apiserver-authentication` names other front-proxy
+    /// headers needs those named here.
+    #[must_use]
+    pub fn strip_headers(mut self, prefix: impl Into<String>) -> Self {
+        self.stripped_headers.push(prefix.into());
+        self
+    }
+
+    /// Makes the agent. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when no kind of caller is accepted, a limit is zero or a header name is
+    /// malformed; [`ErrorKind::Tls`] when the trust roots can not be used.
+    pub fn build(self) -> Result<Agent> {
+        let dial = self.api_server.dial()?;
+        self.build_on(dial)
+    }
+
+    fn build_on(self, dial: Box<dyn upstream::Dial>) -> Result<Agent> {
+        if self.service_account_tokens == ServiceAccountTokens::Refuse {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the agent would refuse every caller",
+            )
+            .with_help(
+                "turn on a kind of credential: service account tokens can be passed through",
+            ));
+        }
+        if self.max_requests == 0 || self.max_requests_per_connection == 0 {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the agent's limit of requests in flight is zero",
+            ));
+        }
+        let mut header_policy = HeaderPolicy::default();
+        for prefix in &self.stripped_headers {
+            header_policy.strip(prefix)?;
+        }
+        let authority = self.api_server.endpoint().authority();
+        let host = HeaderValue::try_from(&authority).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "the API server's host name is malformed",
+            )
+            .with_source(error)
+        })?;
+        Ok(Agent {
+            core: Arc::new(Core {
+                upstream: Upstream::new(dial),
+                authenticator: Authenticator::new(self.service_account_tokens),
+                header_policy,
+                authority,
+                host,
+                path_prefix: self.api_server.path_prefix().to_owned(),
+                places: Arc::new(Semaphore::new(
+                    self.max_requests.min(Semaphore::MAX_PERMITS),
+                )),
+                connections: Arc::new(Semaphore::new(serve::MAX_CONNECTIONS)),
+                max_requests_per_connection: self
+                    .max_requests_per_connection
+                    .min(Semaphore::MAX_PERMITS),
+            }),
+        })
+    }
+}

@@ -101,6 +101,18 @@ impl Connector {
         })
     }
 
+    /// Expects a certificate for `name` whatever host is dialled, and asks for it by SNI.
+    ///
+    /// For a server that is reached under another name than its certificate has, as a kubeconfig's
+    /// `tls-server-name` says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when `name` is neither a DNS name nor an IP address.
+    pub fn with_server_name(mut self, name: &str) -> Result<Self> {
+        self.tls.expect_server_name(name)?;
+        Ok(self)
+    }
+
     /// Connects, and completes the TLS handshake where the endpoint speaks TLS, offering `alpn`.
     ///
     /// # Errors

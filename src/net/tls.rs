@@ -109,6 +109,8 @@ impl TrustRoots {
 #[derive(Clone, Debug)]
 pub(super) struct TlsConnector {
     config: Arc<ClientConfig>,
+    /// Stands in for the endpoint's host where it is set.
+    server_name: Option<ServerName<'static>>,
 }
 
 impl TlsConnector {
@@ -134,7 +136,13 @@ impl TlsConnector {
         };
         Ok(Self {
             config: Arc::new(builder.with_no_client_auth()),
+            server_name: None,
         })
+    }
+
+    pub(super) fn expect_server_name(&mut self, name: &str) -> Result<()> {
+        self.server_name = Some(server_name(name)?);
+        Ok(())
     }
 
     pub(super) async fn connect(
@@ -143,13 +151,10 @@ impl TlsConnector {
         tcp: TcpStream,
         alpn: Alpn,
     ) -> Result<NetStream> {
-        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                format!("'{}' is not a host name", endpoint.host()),
-            )
-            .with_source(error)
-        })?;
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => server_name(endpoint.host())?,
+        };
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = alpn.to_wire();
         let handshake = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp);
@@ -279,6 +284,16 @@ fn provider() -> Arc<CryptoProvider> {
     return Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
     return Arc::new(rustls::crypto::ring::default_provider());
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>> {
+    ServerName::try_from(name.to_owned()).map_err(|error| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("'{name}' is not a host name"),
+        )
+        .with_source(error)
+    })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {

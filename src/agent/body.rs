@@ -1,0 +1,204 @@
+//! The bodies on their way through: streamed, never gathered.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{
+    record::RequestRecord,
+    request_headers,
+    upstream::{ConnectionTask, Lease},
+};
+
+/// A caller's body, on its way to the API server.
+pub(super) struct RequestBody(Option<Incoming>);
+
+impl RequestBody {
+    pub(super) fn new(body: Incoming) -> Self {
+        Self((!body.is_end_stream()).then_some(body))
+    }
+
+    pub(super) fn empty() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut frame = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            request_headers::clean_trailers(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// The API server's body, with the connection it comes from: dropped before its end, it closes that connection.
+pub(super) struct UpstreamBody {
+    body: Incoming,
+    lease: Option<Lease>,
+}
+
+impl UpstreamBody {
+    pub(super) fn new(body: Incoming, lease: Lease) -> Self {
+        Self {
+            body,
+            lease: Some(lease),
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            None => {
+                if let Some(lease) = self.lease.take() {
+                    lease.give_back();
+                }
+            }
+            // A broken connection is dropped, not given back.
+            Some(Err(_)) => drop(self.lease.take()),
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        // A reader that knows the length does not ask for the end.
+        if self.body.is_end_stream()
+            && let Some(lease) = self.lease.take()
+        {
+            lease.give_back();
+        }
+    }
+}
+
+/// What the caller gets: the API server's body, or a `Status` of our own.
+pub(super) struct ResponseBody {
+    content: Content,
+    // Dropped with the body: the request is over then, and its places in the limits are free.
+    record: Option<RequestRecord>,
+}
+
+enum Content {
+    Whole(Option<Bytes>),
+    Upstream(UpstreamBody),
+    /// Of a refused upgrade, with its connection, which is not used again.
+    Last(
+        Incoming,
+        #[expect(dead_code, reason = "held for its drop")] ConnectionTask,
+    ),
+}
+
+impl ResponseBody {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        Self::of(Content::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    pub(super) fn upstream(body: UpstreamBody) -> Self {
+        Self::of(Content::Upstream(body))
+    }
+
+    pub(super) fn last(body: Incoming, connection: ConnectionTask) -> Self {
+        Self::of(Content::Last(body, connection))
+    }
+
+    fn of(content: Content) -> Self {
+        Self {
+            content,
+            record: None,
+        }
+    }
+
+    pub(super) fn with_record(mut self, record: RequestRecord) -> Self {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = match &mut self.content {
+            Content::Whole(bytes) => {
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Content::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Content::Last(body, _) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if let (Some(Err(_)), Some(record)) = (&frame, &mut self.record) {
+            record.set_truncated();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_none(),
+            Content::Upstream(body) => body.is_end_stream(),
+            Content::Last(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Content::Upstream(body) => body.size_hint(),
+            Content::Last(body, _) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! One HTTP/1.1 connection: a caller's stream in, the API server out.
+//!
+//! A stream carries one request. Opening a stream costs no round trip, so nothing is gained by reusing one, and much
+//! is lost: where requests follow each other on a stream, a wrong idea of where one ends lets the next be forged.
+
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Core,
+    body::ResponseBody,
+    correlation::CorrelationId,
+    exchange::{Exchange, Switched},
+    request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
+    response_headers,
+    rewind::Rewind,
+    splice::splice,
+    status::Refusal,
+    upgrade::UpgradeProtocol,
+};
+
+/// How long a request's head may take to arrive. A slow link needs a second; who needs longer is holding a place.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long an answer that is written around hyper may take: a peer that does not read must not hold a stream.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How much a caller may send ahead of a 101. SPDY clients open their streams at once, in a few hundred bytes.
+const MAX_EARLY: usize = 64 * 1024;
+
+/// What the requests of one tunnel connection share.
+#[derive(Clone)]
+pub(super) struct Scope {
+    /// Ends everything in the scope at once.
+    pub(super) closing: CancellationToken,
+    /// The places for requests.
+    pub(super) places: Arc<Semaphore>,
+}
+
+/// Serves one stream, from its first byte to the end of its response or of what it was upgraded to. Failures end the
+/// stream and are logged; there is nobody else to tell.
+///
+/// # Cancel safety
+/// A dropped future aborts the stream and what was asked of the API server.
+pub(super) async fn serve<T>(core: Arc<Core>, scope: Scope, stream: T)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closing = scope.closing.clone();
+    tokio::select! {
+        biased;
+        () = closing.cancelled() => {}
+        result = serve_request(core, scope, stream) => {
+            if let Err(error) = result {
+                tracing::debug!(error = &*error, "a stream was aborted");
+            }
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn serve_request<T>(core: Arc<Core>, scope: Scope, mut stream: T) -> Result<(), Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let head = match tokio::time::timeout(HEAD_LIMIT, request_head::read(&mut stream)).await {
+        Ok(head) => head?,
+        Err(_) => Head::Refused(Refusal::header_time_out()),
+    };
+    let (head, rest) = match head {
+        Head::Complete(head, rest) => (head, rest),
+        Head::Nothing => return Ok(stream.shutdown().await?),
+        Head::Refused(refusal) => return Ok(refuse(stream, refusal).await?),
+    };
+    let framing = head.framing();
+    let exchange = Exchange::new(core, scope, head);
+    if let Some(protocol) = exchange.upgrade() {
+        return serve_upgrade(exchange, protocol, stream, rest).await;
+    }
+    let stream = Rewind::new([&framing[..], &rest].concat().into(), stream);
+    let exchange = Mutex::new(Some(exchange));
+    serve_http(stream, move |body| {
+        let exchange = exchange
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        async { Some(exchange?.forward(body).await) }
+    })
+    .await
+}
+
+/// Lets hyper carry the bodies. `respond` is called once: connections are not kept alive.
+///
+/// # Errors
+/// When a body broke off. hyper then drops the stream without shutting it down, and so the caller sees an abort and
+/// never a clean end.
+async fn serve_http<T, F, R>(stream: T, respond: F) -> Result<(), Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Incoming) -> R,
+    R: Future<Output = Option<Response<ResponseBody>>>,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = respond(request.into_body());
+        async {
+            let response = response.await;
+            Ok::<_, Infallible>(response.unwrap_or_else(|| {
+                Refusal::malformed("a second request on a stream")
+                    .into_response(&CorrelationId::generate())
+                    .map(ResponseBody::whole)
+            }))
+        }
+    });
+    http1::Builder::new()
+        .keep_alive(false)
+        // The end of what the caller sends, while the response is awaited, is the caller leaving.
+        .half_close(false)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(MAX_HEAD)
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
+}
+
+/// Serves a request for a change of protocol. Not by hyper: it may give a stream up with the 101 still unwritten.
+async fn serve_upgrade<T>(
+    exchange: Exchange,
+    protocol: UpgradeProtocol,
+    mut stream: T,
+    rest: Bytes,
+) -> Result<(), Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut early = BytesMut::from(&rest[..]);
+    let answer = tokio::select! {
+        biased;
+        answer = exchange.switch(protocol) => answer,
+        gone = gone(&mut stream, &mut early) => return Err(gone.into()),
+    };
+    match answer {
+        Ok(Switched {
+            response,
+            server,
+            held,
+        }) => {
+            let _held = held;
+            let wire = response_headers::wire(&response);
+            tokio::time::timeout(ANSWER_LIMIT, write(&mut stream, &wire)).await??;
+            Ok(join(Rewind::new(early.freeze(), stream), server).await?)
+        }
+        Err(response) => {
+            let framing = RequestHead {
+                method: Method::POST,
+                target: http::Uri::default(),
+                headers: http::HeaderMap::new(),
+            }
+            .framing();
+            let response = Mutex::new(Some(response));
+            serve_http(Rewind::new(framing.into(), stream), move |_| {
+                let response = response
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                async { response }
+            })
+            .await
+        }
+    }
+}
+
+/// Keeps what the caller sends early, and is ready when the caller is gone.
+async fn gone(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) -> io::Error {
+    while early.len() < MAX_EARLY {
+        match stream.read_buf(early).await {
+            Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+    // Enough: the rest waits in the stream.
+    std::future::pending().await
+}
+
+/// Carries raw bytes both ways. What either side sent early is still in front of its stream.
+async fn join<T>(mut caller: T, server: OnUpgrade) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let server = server.await.map_err(io::Error::other)?;
+    splice(&mut caller, &mut TokioIo::new(server)).await
+}
+
+/// Answers a request that has no usable head.
+async fn refuse(mut stream: impl AsyncWrite + Unpin, refusal: Refusal) -> io::Result<()> {
+    let correlation = CorrelationId::generate();
+    tracing::info!(
+        status = refusal.code().as_u16(),
+        correlation_id = correlation.as_str(),
+        "a malformed request was refused"
+    );
+    let wire = refusal.into_wire(&correlation);
+    tokio::time::timeout(ANSWER_LIMIT, async {
+        write(&mut stream, &wire).await?;
+        stream.shutdown().await
+    })
+    .await?
+}
+
+async fn write(stream: &mut (impl AsyncWrite + Unpin), wire: &[u8]) -> io::Result<()> {
+    stream.write_all(wire).await?;
+    stream.flush().await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! One request on its way through: who asks, what goes on, what comes back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, header, uri::PathAndQuery};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tracing::{Instrument, Span};
+
+use super::{
+    Core,
+    body::{RequestBody, ResponseBody, UpstreamBody},
+    connection::Scope,
+    correlation::{AuditId, CorrelationId},
+    record::{self, Places, RequestRecord},
+    request_head::RequestHead,
+    request_headers::{self, SealedHeaders},
+    response_headers,
+    status::Refusal,
+    upgrade::UpgradeProtocol,
+    upstream::{ConnectionTask, UpgradeResponse},
+};
+use crate::Error;
+
+pub(super) struct Exchange {
+    core: Arc<Core>,
+    scope: Scope,
+    head: RequestHead,
+    upgrade: Option<UpgradeProtocol>,
+    correlation: CorrelationId,
+    audit: AuditId,
+    span: Span,
+}
+
+/// An upgrade that the API server agreed to.
+pub(super) struct Switched {
+    /// The 101, as the caller gets it.
+    pub(super) response: Response<()>,
+    pub(super) server: OnUpgrade,
+    /// To be held for as long as the upgraded stream lasts.
+    pub(super) held: (ConnectionTask, RequestRecord),
+}
+
+/// A request that may go to the API server.
+struct Admitted {
+    method: Method,
+    target: PathAndQuery,
+    headers: SealedHeaders,
+}
+
+impl Exchange {
+    pub(super) fn new(core: Arc<Core>, scope: Scope, head: RequestHead) -> Self {
+        let correlation = CorrelationId::of(&head.headers);
+        let audit = AuditId::generate();
+        Self {
+            span: record::span(&head, &correlation, audit),
+            upgrade: UpgradeProtocol::requested(&head.method, &head.headers),
+            core,
+            scope,
+            head,
+            correlation,
+            audit,
+        }
+    }
+
+    pub(super) fn upgrade(&self) -> Option<UpgradeProtocol> {
+        self.upgrade
+    }
+
+    /// Forwards a plain request. Every failure becomes a response.
+    ///
+    /// # Cancel safety
+    /// A dropped future ends the request, upstream too.
+    pub(super) async fn forward(self, body: Incoming) -> Response<ResponseBody> {
+        let (span, correlation) = (self.span.clone(), self.correlation.clone());
+        let mut record = match self.record() {
+            Ok(record) => record,
+            Err(refusal) => return refused(refusal, &span, &correlation),
+        };
+        let forwarded = async {
+            let (core, admitted) = self.admit().await?;
+            let upstream = core.upstream.send(
+                admitted.method,
+                admitted.target,
+                admitted.headers,
+                RequestBody::new(body),
+            );
+            pass_on(
+                upstream
+                    .await
+                    .map_err(|error| upstream_failed(&core, &error))?,
+            )
+        };
+        let response = match forwarded.instrument(span.clone()).await {
+            Ok(response) => response.map(ResponseBody::upstream),
+            Err(refusal) => refused(refusal, &span, &correlation),
+        };
+        record.set_answered(response.status());
+        response.map(|body| body.with_record(record))
+    }
+
+    /// Asks the API server for a change of protocol. Whatever is not a 101 is a response, and the last one.
+    ///
+    /// # Cancel safety
+    /// A dropped future ends the request, upstream too.
+    pub(super) async fn switch(
+        self,
+        protocol: UpgradeProtocol,
+    ) -> Result<Switched, Response<ResponseBody>> {
+        let (span, correlation) = (self.span.clone(), self.correlation.clone());
+        let mut record = match self.record() {
+            Ok(record) => record,
+            Err(refusal) => return Err(refused(refusal, &span, &correlation)),
+        };
+        let asked = async {
+            let (core, admitted) = self.admit().await?;
+            let upstream =
+                core.upstream
+                    .send_upgrade(admitted.method, admitted.target, admitted.headers);
+            let upstream = upstream
+                .await
+                .map_err(|error| upstream_failed(&core, &error))?;
+            Answer::of(protocol, upstream)
+        };
+        let response = match asked.instrument(span.clone()).await {
+            Ok(Answer::Switching {
+                response,
+                server,
+                connection,
+            }) => {
+                record.set_answered(response.status());
+                return Ok(Switched {
+                    response,
+                    server,
+                    held: (connection, record),
+                });
+            }
+            Ok(Answer::No(response)) => response,
+            Err(refusal) => refused(refusal, &span, &correlation),
+        };
+        record.set_answered(response.status());
+        Err(response.map(|body| body.with_record(record)))
+    }
+
+    /// Takes the request's places. Beyond a limit it is refused, not queued: a queue would only add to the wait of
+    /// everybody in it.
+    fn record(&self) -> Result<RequestRecord, Refusal> {
+        let of_connection = Arc::clone(&self.scope.places)
+            .try_acquire_owned()
+            .map_err(|_| {
+                Refusal::too_many_requests("this tunnel connection has too many requests in flight")
+            })?;
+        let of_agent = Arc::clone(&self.core.places)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::too_many_requests("the agent has too many requests in flight"))?;
+        let places = Places {
+            _of_agent: of_agent,
+            _of_connection: of_connection,
+        };
+        Ok(RequestRecord::new(self.span.clone(), places))
+    }
+
+    /// Everything between a request and its way to the API server.
+    async fn admit(self) -> Result<(Arc<Core>, Admitted), Refusal> {
+        let Self {
+            core,
+            head,
+            upgrade,
+            correlation,
+            audit,
+            ..
+        } = self;
+        // First of all, for every method and target: who is asking? The body stays unread until that is known.
+        let decision = core.authenticator.decide(&head.headers).await?;
+        refuse_browsers(&head.headers)?;
+        let target = upstream_target(&core, &head)?;
+        let headers = request_headers::clean(head.headers, &core.header_policy)?.seal(
+            &decision,
+            &core.host,
+            audit,
+            &correlation,
+            upgrade,
+        );
+        let admitted = Admitted {
+            method: head.method,
+            target,
+            headers,
+        };
+        Ok((core, admitted))
+    }
+}
+
+/// A browser sends `Origin` where a page of another site makes it call. No Kubernetes tool does.
+fn refuse_browsers(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(header::ORIGIN) {
+        return Err(Refusal::forbidden(
+            "requests from web pages (with an Origin header) are refused",
+            "use kubectl or another program outside the browser",
+        ));
+    }
+    Ok(())
+}
+
+/// Path and query, byte for byte, behind the path that the API server's own URL may have.
+fn upstream_target(core: &Core, head: &RequestHead) -> Result<PathAndQuery, Refusal> {
+    if head.method == Method::CONNECT {
+        return Err(Refusal::method_not_allowed(
+            "CONNECT is refused: the agent reaches the API server and nothing else",
+        ));
+    }
+    let no_path = || Refusal::malformed("the request's target is not a path");
+    let target = head
+        .target
+        .path_and_query()
+        .filter(|target| target.as_str().starts_with('/'))
+        .ok_or_else(no_path)?;
+    if core.path_prefix.is_empty() {
+        return Ok(target.clone());
+    }
+    PathAndQuery::from_maybe_shared(format!("{}{target}", core.path_prefix)).map_err(|_| no_path())
+}
+
+fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, Refusal> {
+    if response.status().is_informational() {
+        return Err(Refusal::upstream_misbehaved(format!(
+            "the API server answered {} to a request that asked for no change of protocol",
+            response.status()
+        )));
+    }
+    response_headers::clean(response.headers_mut());
+    Ok(response)
+}
+
+/// The API server's answer to a request for a change of protocol.
+enum Answer {
+    Switching {
+        response: Response<()>,
+        server: OnUpgrade,
+        connection: ConnectionTask,
+    },
+    No(Response<ResponseBody>),
+}
+
+impl Answer {
+    /// An error passes on with its body. What is neither that nor a 101 to the protocol that was asked for would, if
+    /// it passed on, make one side believe that the protocol had changed.
+    fn of(protocol: UpgradeProtocol, upstream: UpgradeResponse) -> Result<Self, Refusal> {
+        let UpgradeResponse {
+            mut response,
+            connection,
+        } = upstream;
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            response_headers::clean(response.headers_mut());
+            return Ok(Self::No(
+                response.map(|body| ResponseBody::last(body, connection)),
+            ));
+        }
+        if status != StatusCode::SWITCHING_PROTOCOLS
+            || !protocol.is_confirmed_by(response.headers())
+        {
+            return Err(Refusal::upstream_misbehaved(format!(
+                "the API server answered {status} to a request for a change of protocol"
+            )));
+        }
+        let server = hyper::upgrade::on(&mut response);
+        response_headers::clean_switching(response.headers_mut(), protocol);
+        Ok(Self::Switching {
+            response: response.map(|_| ()),
+            server,
+            connection,
+        })
+    }
+}
+
+fn upstream_failed(core: &Core, error: &Error) -> Refusal {
+    Refusal::upstream_failed(&core.authority, error)
+}
+
+fn refused(refusal: Refusal, span: &Span, correlation: &CorrelationId) -> Response<ResponseBody> {
+    span.record("status", refusal.code().as_u16());
+    span.in_scope(|| tracing::info!(?refusal, "request refused"));
+    refusal
+        .into_response(correlation)
+        .map(|body: Bytes| ResponseBody::whole(body))
+}

@@ -1,0 +1,282 @@
+//! Which of a caller's headers reach the API server, and what the agent adds.
+//!
+//! Two steps, and the types allow no other order: [`clean`] takes away, [`CleanHeaders::seal`] adds. A request can
+//! be sent only with [`SealedHeaders`], and those exist only with a [`Decision`]. Nothing edits them afterwards.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::{
+    correlation::{AuditId, CorrelationId},
+    identity::Decision,
+    status::Refusal,
+    upgrade::UpgradeProtocol,
+};
+use crate::{Error, ErrorKind, Result, telemetry};
+
+/// How many extra names an operator may have stripped. An API server has a handful of front-proxy headers.
+const MAX_EXTRA_NAMES: usize = 32;
+
+/// Hop-by-hop (RFC 9110 section 7.6.1 and its predecessors). `trailer` and `te` come back in a reduced form.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "http2-settings",
+];
+/// What says who the caller is, where they come from or which hop they used. Only the agent may say so.
+const CLAIMS: [&str; 10] = [
+    "authorization",
+    "host",
+    "cookie",
+    "forwarded",
+    "x-real-ip",
+    "via",
+    // The API server would store a caller's value unchanged and untruncated.
+    telemetry::HEADER_AUDIT_ID,
+    telemetry::HEADER_CORRELATION_ID,
+    // Consumed here: hyper asks for the body once somebody wants it.
+    "expect",
+    "servicebusauthorization",
+];
+const CLAIM_PREFIXES: [&str; 5] = [
+    "x-remote-",
+    "x-forwarded-",
+    "sec-fetch-",
+    "sb-hc-",
+    "x-acc-",
+];
+const IMPERSONATION_PREFIX: &str = "impersonate-";
+/// Names that no `Connection` header may nominate: taking one away changes who acts, or where the request ends.
+const NEVER_NOMINATED: [&str; 4] = [
+    "authorization",
+    "host",
+    "content-length",
+    telemetry::HEADER_AUDIT_ID,
+];
+
+/// What is taken away beside the fixed lists.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeaderPolicy {
+    extra_prefixes: Vec<String>,
+}
+
+impl HeaderPolicy {
+    /// Strips also every header whose name starts with `prefix`.
+    pub(super) fn strip(&mut self, prefix: &str) -> Result<()> {
+        HeaderName::from_bytes(prefix.as_bytes()).map_err(|error| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                "the header to strip has no valid name",
+            )
+            .with_source(error)
+        })?;
+        if self.extra_prefixes.len() == MAX_EXTRA_NAMES {
+            return Err(Error::new(
+                ErrorKind::LimitReached,
+                format!("more than {MAX_EXTRA_NAMES} headers to strip"),
+            ));
+        }
+        self.extra_prefixes.push(canonical(prefix).into_owned());
+        Ok(())
+    }
+
+    fn strips(&self, name: &str) -> bool {
+        let canonical = canonical(name);
+        let canonical = canonical.as_ref();
+        HOP_BY_HOP.contains(&canonical)
+            || CLAIMS.contains(&canonical)
+            || canonical.starts_with(IMPERSONATION_PREFIX)
+            || CLAIM_PREFIXES
+                .iter()
+                .any(|prefix| canonical.starts_with(prefix))
+            || self
+                .extra_prefixes
+                .iter()
+                .any(|prefix| canonical.starts_with(prefix.as_str()))
+            // `content_length` is `content-length` to a server that treats them alike, and none of ours.
+            || (canonical == "content-length" && name != canonical)
+    }
+}
+
+/// A caller's headers without anything that speaks for the caller or for a hop.
+#[derive(Debug)]
+pub(super) struct CleanHeaders {
+    headers: HeaderMap,
+    accepts_trailers: bool,
+    trailers: Option<HeaderValue>,
+}
+
+/// The header set of an upstream request, complete.
+#[derive(Debug)]
+pub(super) struct SealedHeaders(HeaderMap);
+
+/// Takes away what must not pass.
+///
+/// # Errors
+/// 400 when `Connection` is malformed or nominates a header that decides identity or framing; 403 when the caller
+/// wants to act as somebody else. Dropping that wish silently would let them believe that they do.
+pub(super) fn clean(
+    mut headers: HeaderMap,
+    policy: &HeaderPolicy,
+) -> Result<CleanHeaders, Refusal> {
+    for nominated in nominated(&headers)? {
+        headers.remove(nominated);
+    }
+    if headers
+        .keys()
+        .any(|name| canonical(name.as_str()).starts_with(IMPERSONATION_PREFIX))
+    {
+        return Err(Refusal::forbidden(
+            "the request asks for impersonation (Impersonate-*), which is not enabled here",
+            "leave out --as, --as-group and --as-uid, and use a token of the identity that shall act",
+        ));
+    }
+    let accepts_trailers = tokens(&headers, &header::TE)
+        .any(|token| token.is_ok_and(|token| token.eq_ignore_ascii_case("trailers")));
+    let trailers = forwarded_trailers(&headers, policy);
+    let stripped: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| policy.strips(name.as_str()))
+        .cloned()
+        .collect();
+    for name in stripped {
+        headers.remove(name);
+    }
+    Ok(CleanHeaders {
+        headers,
+        accepts_trailers,
+        trailers,
+    })
+}
+
+impl CleanHeaders {
+    /// Adds what is the agent's to say: the last edit before the socket.
+    pub(super) fn seal(
+        self,
+        decision: &Decision,
+        host: &HeaderValue,
+        audit: AuditId,
+        correlation: &CorrelationId,
+        upgrade: Option<UpgradeProtocol>,
+    ) -> SealedHeaders {
+        let mut headers = self.headers;
+        headers.insert(header::HOST, host.clone());
+        headers.insert(telemetry::HEADER_AUDIT_ID, audit.to_header());
+        headers.insert(telemetry::HEADER_CORRELATION_ID, correlation.to_header());
+        if self.accepts_trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if let Some(trailers) = self.trailers {
+            headers.insert(header::TRAILER, trailers);
+        }
+        if let Some(protocol) = upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, protocol.to_header());
+        }
+        match decision {
+            Decision::PassThrough(token) => {
+                headers.insert(header::AUTHORIZATION, token.to_header());
+            }
+        }
+        SealedHeaders(headers)
+    }
+}
+
+impl SealedHeaders {
+    pub(super) fn into_map(self) -> HeaderMap {
+        self.0
+    }
+}
+
+/// Takes out of a request's trailers what [`clean`] takes out of its headers.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    let policy = HeaderPolicy::default();
+    let stripped: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| policy.strips(name.as_str()))
+        .cloned()
+        .collect();
+    for name in stripped {
+        trailers.remove(name);
+    }
+}
+
+/// The headers that the `Connection` lines name as meant for this hop only.
+fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> {
+    tokens(headers, &header::CONNECTION)
+        .map(|token| {
+            let name = token
+                .ok()
+                .and_then(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+                .ok_or_else(|| {
+                    Refusal::malformed("the Connection header is not a list of names")
+                })?;
+            let canonical = canonical(name.as_str());
+            if NEVER_NOMINATED.contains(&canonical.as_ref())
+                || canonical.starts_with(IMPERSONATION_PREFIX)
+                || canonical.starts_with("x-remote-")
+            {
+                return Err(Refusal::malformed(
+                    "the Connection header names a header that decides who acts or where the request ends",
+                ));
+            }
+            Ok(name)
+        })
+        .collect()
+}
+
+/// The elements of a list header over all its lines; empty ones are no elements (RFC 9110 section 5.6.1).
+pub(super) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = Result<&'a str, http::header::ToStrError>> {
+    headers.get_all(name).iter().flat_map(|line| {
+        let (text, error) = match line.to_str() {
+            Ok(text) => (text, None),
+            Err(error) => ("", Some(Err(error))),
+        };
+        text.split(',')
+            .map(|element| element.trim_matches([' ', '\t']))
+            .filter(|element| !element.is_empty())
+            .map(Ok)
+            .chain(error)
+    })
+}
+
+/// The declared trailers that may pass. hyper sends no trailer that is not declared.
+fn forwarded_trailers(headers: &HeaderMap, policy: &HeaderPolicy) -> Option<HeaderValue> {
+    if !headers.contains_key(header::TRANSFER_ENCODING) {
+        return None;
+    }
+    let names: Vec<&str> = tokens(headers, &header::TRAILER)
+        .filter_map(|token| token.ok())
+        .filter(|name| !policy.strips(&name.to_ascii_lowercase()))
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    HeaderValue::from_str(&names.join(", ")).ok()
+}
+
+/// Lower case, and `-` for `_`: servers behind CGI-like gateways take both for the same name.
+fn canonical(name: &str) -> Cow<'_, str> {
+    if name
+        .bytes()
+        .any(|byte| byte == b'_' || byte.is_ascii_uppercase())
+    {
+        Cow::Owned(name.to_ascii_lowercase().replace('_', "-"))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+#[cfg(test)]
+mod tests;
