@@ -232,4 +232,4 @@ const ANSWERED_ONCE: &str =
 const ACCEPT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A flood of senders must not make a flood of sockets here; those beyond wait until the relay turns them away.
-const MAX_BACKGROUND_REJECTIONS: usize = 16;
+pub(super) const MAX_BACKGROUND_REJECTIONS: usize = 16;

@@ -185,6 +185,17 @@ impl Registration {
         let mut messages = Assembler::default();
         loop {
             tokio::select! {
+                // Input before the keep-alive, which judges only what was not heard; the rest before input, so that
+                // a flood of it delays nothing.
+                biased;
+                () = self.stop.cancelled() => {
+                    let reason = CloseReason::new(CloseReason::NORMAL, "");
+                    let close = socket.send(Outgoing::Close(Some(&reason)));
+                    // Whether it arrives or not, the end of the socket says the same.
+                    let _ = timeout(CLOSE_LIMIT / 2, close).await;
+                    return Ok(Stopped);
+                }
+                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
                 event = socket.next_event() => {
                     keep_alive.handle_input(Instant::now());
                     self.handle_event(&mut socket, &mut messages, event?)?;
@@ -198,13 +209,6 @@ impl Registration {
                             "the control channel to the relay is dead: it gave no sign of life",
                         )),
                     }
-                }
-                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
-                () = self.stop.cancelled() => {
-                    let reason = CloseReason::new(CloseReason::NORMAL, "");
-                    // Whether it arrives or not, the end of the socket says the same.
-                    let _ = timeout(CLOSE_LIMIT / 2, socket.send(Outgoing::Close(Some(&reason)))).await;
-                    return Ok(Stopped);
                 }
             }
         }

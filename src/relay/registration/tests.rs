@@ -11,7 +11,7 @@ use tokio::{
 use super::*;
 use crate::{
     net::{Endpoint, Security},
-    relay::{SasRule, tests::connector, websocket::Role},
+    relay::{SasRule, incoming::MAX_BACKGROUND_REJECTIONS, tests::connector, websocket::Role},
 };
 
 /// A control channel that is served, and the relay's end of it.
@@ -324,4 +324,25 @@ async fn a_sender_without_an_answer_is_rejected() {
         line,
         "GET /$hc/hyco?x=1&sb-hc-action=accept&sb-hc-id=rejected&sb-hc-statusCode=403&sb-hc-statusDescription=not%20you HTTP/1.1"
     );
+}
+
+#[tokio::test]
+async fn a_flood_of_senders_makes_few_dials() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut channel = Channel::open(port);
+    for index in 0..INCOMING_QUEUE + 100 {
+        let announced = announcement(port, &format!("id{index}"));
+        channel.send(&announced).await;
+    }
+    // Its answer shows that everything before it was handled.
+    channel.send(r#"{"request":{"id":"last"}}"#).await;
+    channel.receive().await;
+
+    let mut dials = Vec::new();
+    while let Ok(dial) = timeout(Duration::from_millis(200), server.accept()).await {
+        // Not answered, so that each keeps its place.
+        dials.push(dial.unwrap());
+    }
+    assert_eq!(dials.len(), MAX_BACKGROUND_REJECTIONS);
 }
