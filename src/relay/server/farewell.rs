@@ -34,3 +34,49 @@ where
     // Whether it worked makes no difference: the socket is dropped.
     let _ = tokio::time::timeout(FAREWELL_WAIT, ending).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::relay::websocket::Role;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_peer_still_sends_is_read_to_its_end() {
+        let (near, mut peer) = duplex(16);
+        let mut socket = WebSocket::new(near, Role::Client, Bytes::new());
+        let peer = async {
+            for _ in 0..1000 {
+                peer.write_all(b"\x82\x04more").await.unwrap();
+            }
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).await.unwrap();
+            drop(peer);
+            received
+        };
+        let reason = CloseReason::new(1001, "bye");
+        let start = Instant::now();
+        let leave = async {
+            close(&mut socket, Some(&reason)).await;
+            drop(socket);
+        };
+        let ((), received) = tokio::join!(leave, peer);
+        // Header, mask, code, reason.
+        assert_eq!(received.len(), 2 + 4 + 2 + 3);
+        assert!(start.elapsed().is_zero(), "it waited for nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stays_is_left_all_the_same() {
+        let (near, _peer) = duplex(1);
+        let mut socket = WebSocket::new(near, Role::Client, Bytes::new());
+        let start = Instant::now();
+        close(&mut socket, None).await;
+        assert_eq!(start.elapsed(), FAREWELL_WAIT);
+    }
+}

@@ -132,6 +132,18 @@ fn run(left: Script, right: Script, pipes: [usize; 2]) {
     });
 }
 
+#[test]
+fn pings_do_not_pile_up_behind_unsent_data() {
+    let (near, _far) = duplex(1);
+    let mut leg = Leg::new(WebSocket::new(near, Role::Server, Bytes::new()));
+    leg.needs_flush = true;
+    leg.liveness.excuse();
+    for _ in 0..1000 {
+        assert!(leg.pulse().is_ok());
+    }
+    assert!(leg.socket.is_drained(), "a ping waits to be sent");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

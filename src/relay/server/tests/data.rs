@@ -122,6 +122,11 @@ async fn a_close_ends_its_direction_only() {
             matches!(next(&mut sender).await.unwrap(), Event::Data { payload, .. } if payload == "still here")
         );
     }
+    // Who has closed may still ask for a sign of life.
+    sender.start_ping(b"");
+    sender.flush().await.unwrap();
+    assert_eq!(sender.next_event().await.unwrap(), Event::Pong);
+
     let bye = CloseReason::new(4001, "bye");
     accepted.send(Outgoing::Close(Some(&bye))).await.unwrap();
     assert_eq!(next(&mut sender).await.unwrap(), Event::Close(Some(bye)));
@@ -251,6 +256,22 @@ async fn a_reader_that_stops_bounds_memory_and_leaves_the_other_direction_alone(
     }
 
     // And all that was taken arrives when the reader goes on.
+    let mut received = 0;
+    while received < sent {
+        match next(&mut accepted).await.unwrap() {
+            Event::Data { payload, .. } => received += payload.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn back_pressure_is_no_sign_of_death() {
+    let bed = Bed::start(Transport::Memory).await;
+    let (_listener, mut sender, mut accepted) = paired(&bed).await;
+    let sent = fill(&mut sender).await;
+    // Neither end can say anything: one is not read by the relay, the other does not read.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
     let mut received = 0;
     while received < sent {
         match next(&mut accepted).await.unwrap() {
