@@ -1,0 +1,9 @@
+//! The proxy over real loopback TLS, with a fake tunnel behind it.
+
+mod admission;
+mod failures;
+mod forwarding;
+mod limits;
+mod streaming;
+mod support;
+mod upgrades;

@@ -1,0 +1,475 @@
+//! A running proxy, its clients, and an agent played by the test.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture, stream};
+use http::{HeaderMap, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
+    sync::mpsc,
+};
+
+use crate::{
+    AuthProvider, Error, Result, Tunnel,
+    auth::{AccessToken, Freshness, TokenRequest},
+    kubeconfig::ProxyEndpoint,
+    net::{Alpn, Connector, Endpoint, NetStream, Security, TrustRoots},
+    proxy::{Limits, Proxy, ProxyBuilder, ProxyId},
+    tunnel::{OpenOptions, StateStream, Target, TunnelState, TunnelStatus, TunnelStream},
+};
+
+/// The caller's token, which no client of the proxy ever sees.
+pub(super) const TOKEN: &str = "real-token-of-the-caller";
+
+pub(super) type TestBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A proxy with one cluster.
+pub(super) struct Bed {
+    pub(super) proxy: Proxy,
+    pub(super) id: ProxyId,
+    pub(super) tunnel: Arc<FakeTunnel>,
+}
+
+impl Bed {
+    /// A proxy whose agent answers with `handler`.
+    pub(super) async fn start<F, A>(handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<TestBody>> + Send + 'static,
+    {
+        Self::with(FakeTunnel::serving(handler), FakeAuth::fixed(), |proxy| {
+            proxy
+        })
+        .await
+    }
+
+    pub(super) async fn with(
+        tunnel: FakeTunnel,
+        auth: FakeAuth,
+        configure: impl FnOnce(ProxyBuilder) -> ProxyBuilder,
+    ) -> Self {
+        let id = ProxyId::from_name("edge");
+        let tunnel = Arc::new(tunnel);
+        let builder =
+            Proxy::builder().cluster(id, Arc::clone(&tunnel) as Arc<dyn Tunnel>, Arc::new(auth));
+        let proxy = configure(builder).start().await.expect("the proxy starts");
+        Self { proxy, id, tunnel }
+    }
+
+    pub(super) fn endpoint(&self) -> ProxyEndpoint {
+        self.proxy.endpoint(&self.id).expect("the cluster is there")
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.proxy.local_addr().port()
+    }
+
+    /// A request to the API server's path `rest`, with the secret.
+    pub(super) fn request(&self, method: &str, rest: &str) -> request::Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{rest}", self.endpoint().server()))
+            .header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", self.endpoint().secret()),
+            )
+    }
+
+    /// The same as text, for a raw connection; `more` are header lines, each with its line end.
+    pub(super) fn request_text(&self, method: &str, rest: &str, more: &str) -> String {
+        format!(
+            "{method} /proxies/{}{rest} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nAuthorization: Bearer {}\r\n{more}\r\n",
+            self.id,
+            self.port(),
+            self.endpoint().secret()
+        )
+    }
+
+    pub(super) async fn connect(&self, alpn: Alpn) -> NetStream {
+        let pem = self.endpoint().certificate_authority_pem().to_owned();
+        let roots = TrustRoots::only_pem(pem.as_bytes()).expect("a certificate");
+        Connector::new(roots)
+            .expect("a connector")
+            .connect(
+                &Endpoint::new("127.0.0.1", self.port(), Security::Tls),
+                alpn,
+            )
+            .await
+            .expect("the endpoint's certificate is trusted")
+    }
+
+    pub(super) async fn client(&self, version: ClientVersion) -> Client {
+        let stream = TokioIo::new(self.connect(version.alpn()).await);
+        match version {
+            ClientVersion::Http1 => {
+                let (sender, connection) = http1::handshake(stream).await.expect("HTTP/1.1 starts");
+                tokio::spawn(connection.with_upgrades());
+                Client::Http1(sender)
+            }
+            ClientVersion::Http2 => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+                    .await
+                    .expect("HTTP/2 starts");
+                tokio::spawn(connection);
+                Client::Http2(sender)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ClientVersion {
+    Http1,
+    Http2,
+}
+
+pub(super) const BOTH_VERSIONS: [ClientVersion; 2] = [ClientVersion::Http1, ClientVersion::Http2];
+
+impl ClientVersion {
+    fn alpn(self) -> Alpn {
+        match self {
+            Self::Http1 => Alpn::Http1,
+            Self::Http2 => Alpn::Http2,
+        }
+    }
+}
+
+pub(super) enum Client {
+    Http1(http1::SendRequest<TestBody>),
+    Http2(http2::SendRequest<TestBody>),
+}
+
+impl Client {
+    pub(super) async fn send(
+        &mut self,
+        mut request: Request<TestBody>,
+    ) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                if let Some(authority) = request.uri().authority().cloned() {
+                    let host = authority.as_str().parse().expect("a header value");
+                    request.headers_mut().entry(header::HOST).or_insert(host);
+                    let target = request.uri().path_and_query().cloned();
+                    *request.uri_mut() = target.expect("a path").into();
+                }
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+}
+
+pub(super) fn empty() -> TestBody {
+    body("")
+}
+
+pub(super) fn body(text: impl Into<Bytes>) -> TestBody {
+    Full::new(text.into())
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync()
+}
+
+pub(super) fn ok(text: impl Into<Bytes>) -> Response<TestBody> {
+    Response::new(body(text))
+}
+
+pub(super) type FrameSender = mpsc::UnboundedSender<io::Result<Frame<Bytes>>>;
+
+/// A body that the test writes while it is sent. Dropping the sender ends it.
+pub(super) fn channel() -> (FrameSender, TestBody) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let frames = stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    });
+    (sender, StreamBody::new(frames).boxed_unsync())
+}
+
+pub(super) fn data(text: &'static str) -> io::Result<Frame<Bytes>> {
+    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+}
+
+/// The next piece of a body, which must be data.
+pub(super) async fn next_data(incoming: &mut Incoming) -> Bytes {
+    incoming
+        .frame()
+        .await
+        .expect("another frame")
+        .expect("no error")
+        .into_data()
+        .expect("data")
+}
+
+pub(super) async fn text(incoming: Incoming) -> String {
+    let bytes = incoming.collect().await.expect("a whole body").to_bytes();
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// Checks that a response is a `Status` in all its parts, and gives the reason and message.
+pub(super) async fn status_of(response: Response<Incoming>) -> (StatusCode, String, String) {
+    let code = response.status();
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let correlation_id = response.headers()["x-ms-correlation-request-id"].clone();
+    let status: serde_json::Value =
+        serde_json::from_str(&text(response.into_body()).await).expect("JSON");
+    assert_eq!(status["kind"], "Status");
+    assert_eq!(status["apiVersion"], "v1");
+    assert_eq!(status["status"], "Failure");
+    assert_eq!(status["code"], code.as_u16());
+    assert_eq!(
+        status["details"]["causes"][0]["message"].as_str(),
+        correlation_id.to_str().ok()
+    );
+    let field = |name: &str| status[name].as_str().expect("a text").to_owned();
+    (code, field("reason"), field("message"))
+}
+
+pub(super) fn headers_of(request: &Request<Incoming>) -> HeaderMap {
+    request.headers().clone()
+}
+
+type Handler = dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<TestBody>> + Send + Sync;
+type OpenError = dyn Fn() -> Error + Send + Sync;
+
+/// A tunnel to an agent in the same process: each stream is served by hyper with the test's handler.
+pub(super) struct FakeTunnel {
+    behaviour: Behaviour,
+    opened: AtomicUsize,
+    ends: mpsc::UnboundedSender<StreamEnd>,
+    ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<StreamEnd>>,
+    raw: Mutex<Vec<DuplexStream>>,
+}
+
+enum Behaviour {
+    Serve(Arc<Handler>),
+    /// The agent's ends are for the test to take.
+    Raw,
+    Fail(Box<OpenError>),
+    Hang,
+}
+
+/// How the proxy let go of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamEnd {
+    /// Its write side had been shut down before.
+    Closed,
+    Reset,
+}
+
+impl FakeTunnel {
+    pub(super) fn serving<F, A>(handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<TestBody>> + Send + 'static,
+    {
+        Self::new(Behaviour::Serve(Arc::new(move |request| {
+            handler(request).boxed()
+        })))
+    }
+
+    pub(super) fn raw() -> Self {
+        Self::new(Behaviour::Raw)
+    }
+
+    pub(super) fn failing(error: impl Fn() -> Error + Send + Sync + 'static) -> Self {
+        Self::new(Behaviour::Fail(Box::new(error)))
+    }
+
+    pub(super) fn hanging() -> Self {
+        Self::new(Behaviour::Hang)
+    }
+
+    fn new(behaviour: Behaviour) -> Self {
+        let (ends, ended) = mpsc::unbounded_channel();
+        Self {
+            behaviour,
+            opened: AtomicUsize::new(0),
+            ends,
+            ended: tokio::sync::Mutex::new(ended),
+            raw: Mutex::default(),
+        }
+    }
+
+    /// How many streams were asked for.
+    pub(super) fn opened(&self) -> usize {
+        self.opened.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the proxy lets go of a stream.
+    pub(super) async fn next_end(&self) -> StreamEnd {
+        self.ended
+            .lock()
+            .await
+            .recv()
+            .await
+            .expect("the tunnel lives")
+    }
+
+    /// The agent's end of the stream that was opened last.
+    pub(super) async fn raw_stream(&self) -> DuplexStream {
+        loop {
+            if let Some(stream) = self.raw.lock().expect("not poisoned").pop() {
+                return stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Tunnel for FakeTunnel {
+    async fn open(&self, target: &Target, _: OpenOptions) -> Result<TunnelStream> {
+        assert_eq!(*target, Target::api_server());
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        let (near, far) = duplex(16 * 1024);
+        match &self.behaviour {
+            Behaviour::Fail(error) => return Err(error()),
+            Behaviour::Hang => std::future::pending().await,
+            Behaviour::Raw => self.raw.lock().expect("not poisoned").push(far),
+            Behaviour::Serve(handler) => {
+                let handler = Arc::clone(handler);
+                let service = hyper::service::service_fn(move |request| {
+                    handler(request).map(Ok::<_, Infallible>)
+                });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .max_headers(1000)
+                        .serve_connection(TokioIo::new(far), service)
+                        .with_upgrades(),
+                );
+            }
+        }
+        Ok(TunnelStream::from_io(WatchedStream {
+            stream: near,
+            end: StreamEnd::Reset,
+            ends: self.ends.clone(),
+        }))
+    }
+
+    fn status(&self) -> TunnelStatus {
+        TunnelStatus::new(TunnelState::Connected, "fake")
+    }
+
+    fn states(&self) -> StateStream {
+        StateStream::new(stream::iter([TunnelState::Connected]))
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reports whether it was shut down before it was dropped.
+struct WatchedStream {
+    stream: DuplexStream,
+    end: StreamEnd,
+    ends: mpsc::UnboundedSender<StreamEnd>,
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end = StreamEnd::Closed;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Drop for WatchedStream {
+    fn drop(&mut self) {
+        let _ = self.ends.send(self.end);
+    }
+}
+
+type TokenSource = dyn Fn(Freshness) -> Result<AccessToken> + Send + Sync;
+
+/// Gives what the test says.
+pub(super) struct FakeAuth(Box<TokenSource>);
+
+impl FakeAuth {
+    pub(super) fn fixed() -> Self {
+        Self::new(|_| Ok(AccessToken::new(TOKEN, None)))
+    }
+
+    pub(super) fn new(
+        source: impl Fn(Freshness) -> Result<AccessToken> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Box::new(source))
+    }
+}
+
+#[async_trait]
+impl AuthProvider for FakeAuth {
+    async fn token(&self, request: &TokenRequest) -> Result<AccessToken> {
+        (self.0)(request.freshness())
+    }
+}
+
+/// Small limits, for tests that reach them.
+pub(super) fn limits(connections: usize, requests: usize) -> Limits {
+    Limits {
+        connections,
+        requests,
+    }
+}
+
+/// Writes `request` and reads until the peer closes, with or without a clean end of TLS.
+pub(super) async fn raw_exchange(stream: &mut NetStream, request: &str) -> String {
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the request is written");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Reads up to and including `end`.
+pub(super) async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+    let mut read = String::new();
+    while !read.ends_with(end) {
+        read.push(char::from(stream.read_u8().await.expect("more bytes")));
+    }
+    read
+}
