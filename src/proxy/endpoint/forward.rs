@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    agent::{self, AgentConnection},
+    agent::AgentConnection,
     body::{Download, RequestBody, ResponseBody},
     correlation::CorrelationId,
     headers,
@@ -139,11 +139,8 @@ impl Forward {
 
     async fn send(&self, token: &AccessToken) -> Result<Answer, Failure> {
         let request = self.message.request(token, self.body.clone())?;
-        let (mut sender, connection) = AgentConnection::open(&*self.cluster.tunnel).await?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(agent::no_answer)?;
+        let mut connection = AgentConnection::open(&*self.cluster.tunnel).await?;
+        let response = connection.send(request).await?;
         Ok(Answer {
             response,
             connection,
@@ -205,6 +202,7 @@ impl Forward {
                 "the cluster switched to another protocol than the one that was asked for; look at the agent's log",
             ));
         };
+        connection.allow_half_close();
         let on_agent = hyper::upgrade::on(&mut response);
         let permit = self.permit;
         self.lifetime.spawn(async move {

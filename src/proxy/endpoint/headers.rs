@@ -52,14 +52,14 @@ const PREFIXES_NOT_FOR_CONNECTION: [&str; 2] = ["impersonate-", "x-remote-"];
 /// Removes from a request what must not reach the agent.
 ///
 /// # Errors
-/// [`Reason::BadRequest`] when the message can be read in two ways, or `Connection` names what it must not.
+/// [`Reason::BadRequest`] when the body has a transfer coding that would be lost on the way, or `Connection` names what it must not.
 pub(super) fn clean_request(headers: &mut HeaderMap) -> Result<(), Failure> {
-    if headers.contains_key(header::CONTENT_LENGTH)
-        && headers.contains_key(header::TRANSFER_ENCODING)
-    {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !codings.next().is_none_or(is_chunked) || codings.next().is_some() {
         return Err(Failure::new(
             Reason::BadRequest,
-            "the request to the local proxy has both Content-Length and Transfer-Encoding",
+            "the request to the local proxy has a Transfer-Encoding other than chunked",
         ));
     }
     let named = connection_options(headers);
@@ -247,7 +247,6 @@ mod tests {
             "proxy-connection",
             "keep-alive",
             "te",
-            "transfer-encoding",
             "upgrade",
             "proxy-authorization",
             "proxy-authenticate",
@@ -331,9 +330,23 @@ mod tests {
     }
 
     #[test]
-    fn two_framings_are_refused() {
-        let both = [("content-length", "3"), ("transfer-encoding", "chunked")];
-        assert_eq!(cleaned(&both), Err(Reason::BadRequest));
+    fn chunked_is_the_only_transfer_coding() {
+        assert_eq!(cleaned(&[("transfer-encoding", "Chunked")]), Ok(map(&[])));
+        for codings in [
+            vec![("transfer-encoding", "gzip, chunked")],
+            vec![
+                ("transfer-encoding", "gzip"),
+                ("transfer-encoding", "chunked"),
+            ],
+            vec![
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
+            vec![("transfer-encoding", "identity")],
+            vec![("transfer-encoding", "")],
+        ] {
+            assert_eq!(cleaned(&codings), Err(Reason::BadRequest), "{codings:?}");
+        }
     }
 
     #[test]

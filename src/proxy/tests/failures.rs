@@ -180,6 +180,14 @@ impl Write for Log {
 
 #[tokio::test]
 async fn no_secret_in_any_log_or_status() {
+    // With one subscriber alone, tracing decides once for all by whichever thread meets an event first, and other
+    // tests' threads have none.
+    let _second = tracing::Dispatch::new(
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_writer(std::io::sink)
+            .finish(),
+    );
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()

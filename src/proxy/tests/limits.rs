@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, channel, data, empty, limits,
-    next_data, ok, raw_exchange, status_of, text,
+    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, channel, data, empty, is_ended,
+    limits, next_data, ok, raw_exchange, status_of, text,
 };
 use crate::{
     net::Alpn,
@@ -200,7 +200,7 @@ async fn shutdown_lets_a_running_request_end() {
         frames.send(data("the rest")).expect("the list runs");
         drop(frames);
         assert_eq!(next_data(&mut list).await, "the rest");
-        assert!(list.frame().await.is_none(), "{version:?}");
+        assert!(is_ended(&mut list).await, "{version:?}");
         ending.await.expect("no panic");
     }
 }

@@ -221,6 +221,16 @@ pub(super) async fn next_data(incoming: &mut Incoming) -> Bytes {
         .expect("data")
 }
 
+/// Whether a body ends here, without an error. HTTP/2 may carry the end in an empty frame.
+pub(super) async fn is_ended(incoming: &mut Incoming) -> bool {
+    while let Some(frame) = incoming.frame().await {
+        if !frame.is_ok_and(|frame| frame.data_ref().is_some_and(Bytes::is_empty)) {
+            return false;
+        }
+    }
+    true
+}
+
 pub(super) async fn text(incoming: Incoming) -> String {
     let bytes = incoming.collect().await.expect("a whole body").to_bytes();
     String::from_utf8(bytes.to_vec()).expect("text")
