@@ -52,7 +52,7 @@ impl TunnelStatus {
 ///                   ▲      │                 │ lost
 ///                   │      │ failed          ▼
 ///                   └─── Waiting ◄───────────┘
-///  any ── shutdown ──► Closed
+///  any ── shutdown ──► Draining ── last stream ended, or limit ──► Closed
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -73,6 +73,8 @@ pub enum TunnelState {
         /// Why.
         reason: Arc<Error>,
     },
+    /// Shutting down: takes no new streams, waits for the live ones to end.
+    Draining,
     /// Shut down for good.
     Closed,
 }

@@ -1,6 +1,6 @@
 //! What a stream is opened to, and how.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -60,11 +60,27 @@ impl fmt::Display for Target {
 /// How a stream is opened. The default suits everything.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
-pub struct OpenOptions {}
+pub struct OpenOptions {
+    wait_limit: Option<Duration>,
+}
 
 impl OpenOptions {
     /// The default options.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Limits how long the opening may wait for a connection, and for the peer to allow one more stream.
+    ///
+    /// Without it, a tunnel applies a limit of its own.
+    #[must_use]
+    pub fn with_wait_limit(mut self, limit: Duration) -> Self {
+        self.wait_limit = Some(limit);
+        self
+    }
+
+    /// How long the opening may wait, when the caller said so.
+    pub fn wait_limit(&self) -> Option<Duration> {
+        self.wait_limit
     }
 }

@@ -1,1 +1,214 @@
-//! The embedded relay.
+//! An embedded relay: Azure Relay Hybrid Connections without Azure.
+//!
+//! It speaks the protocol as Microsoft's own clients expect it, for tests, for development on one machine, and for
+//! networks that Azure does not reach. WebSocket connections only: plain HTTP requests are answered with 501.
+//!
+//! ```text
+//!  listener ──listen──► ControlChannel ◄──── accept message ───┐
+//!                                                              │
+//!  sender ──connect──► held, in the RendezvousTable ───────────┘
+//!                                  ▲
+//!  listener ──accept dial──────────┘     both get their 101, and a bridge between them
+//! ```
+
+mod accept_message;
+mod bridge;
+mod builder;
+mod connection;
+mod control;
+mod entity;
+mod farewell;
+mod handshake;
+mod liveness;
+mod refusal;
+mod rendezvous;
+mod rights;
+mod route;
+mod service;
+mod token;
+mod warning_limit;
+
+pub use builder::RelayServerBuilder;
+pub use rights::Rights;
+
+use refusal::Refusal;
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tokio_util::sync::DropGuard;
+
+use crate::{
+    Error, ErrorKind, Result,
+    net::{Endpoint, NetStream, Security, TlsAcceptor},
+    relay::HybridConnection,
+};
+use service::Relay;
+use warning_limit::{Verdict, WarningLimit};
+
+/// A running relay. Dropping it ends it at once; [`RelayServer::shutdown`] ends it in good order.
+///
+/// ```
+/// use arc_cluster_connect::relay::{ConnectionString, SasRule, server::{RelayServer, Rights}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let relay = RelayServer::builder()
+///     .hybrid_connection("clusters/east")
+///     .rule(SasRule::new("root", "an-example-key")?, Rights::LISTEN | Rights::SEND)
+///     .start(socket)?;
+/// let text = relay.connection_string("root", "clusters/east")?;
+/// assert_eq!(ConnectionString::parse(&text)?.entity_path(), Some("clusters/east"));
+/// relay.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+pub struct RelayServer {
+    relay: Arc<Relay>,
+    endpoint: Endpoint,
+    _kill_on_drop: DropGuard,
+}
+
+/// How long connections have to end after [`RelayServer::shutdown`] told them to.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// After a failed accept: the usual cause, no file descriptor left, passes, but not within microseconds.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl RelayServer {
+    /// A relay with nothing in it yet.
+    pub fn builder() -> RelayServerBuilder {
+        RelayServerBuilder::new()
+    }
+
+    /// Where the relay listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.relay.local_addr
+    }
+
+    /// Where clients find the relay.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// A connection string for the hybrid connection `path` under the rule `rule_name`. It holds the rule's key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the relay has no such rule or hybrid connection.
+    pub fn connection_string(&self, rule_name: &str, path: &str) -> Result<String> {
+        let rule = self.relay.rules.find(rule_name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("the relay has no rule '{rule_name}'"),
+            )
+        })?;
+        let hybrid_connection = HybridConnection::new(self.endpoint.clone(), path)?;
+        if !self.relay.entities.contains(hybrid_connection.path()) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the relay has no hybrid connection '{path}'"),
+            ));
+        }
+        let scheme = match self.endpoint.security() {
+            Security::Plain => "ws",
+            Security::Tls => "sb",
+        };
+        Ok(format!(
+            "Endpoint={scheme}://{}/;SharedAccessKeyName={};SharedAccessKey={};EntityPath={}",
+            self.endpoint.authority(),
+            rule.name(),
+            rule.key(),
+            hybrid_connection.path()
+        ))
+    }
+
+    /// Ends the relay: no new connections, control channels and relayed connections are closed with 1001, and the port
+    /// is free when this returns. Takes seconds at most, even if a peer does not answer.
+    ///
+    /// # Cancel safety
+    /// A dropped call ends everything at once.
+    pub async fn shutdown(self) {
+        self.relay.shutdown.cancel();
+        self.relay.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_WAIT, self.relay.tasks.wait())
+            .await
+            .is_err()
+        {
+            self.relay.kill.cancel();
+            self.relay.tasks.wait().await;
+        }
+    }
+
+    fn spawn(
+        relay: Arc<Relay>,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        endpoint: Endpoint,
+    ) -> Self {
+        relay.spawn(accept_connections(Arc::clone(&relay), listener, tls));
+        Self {
+            _kill_on_drop: relay.kill.clone().drop_guard(),
+            relay,
+            endpoint,
+        }
+    }
+}
+
+impl fmt::Debug for RelayServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayServer")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn accept_connections(relay: Arc<Relay>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    let mut warnings = WarningLimit::new();
+    let mut warn = |problem: &dyn fmt::Display| {
+        if let Verdict::Log { suppressed } = warnings.judge(Instant::now()) {
+            tracing::warn!(%problem, suppressed, "can not take a connection");
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = relay.shutdown.cancelled() => return,
+        };
+        let (tcp, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&relay.connections).try_acquire_owned() else {
+            warn(&"the limit of connections is reached");
+            continue;
+        };
+        let (task, tls) = (Arc::clone(&relay), tls.clone());
+        relay.spawn(async move {
+            match secure(tcp, tls).await {
+                Ok(stream) => connection::serve(task, stream, remote, permit).await,
+                Err(error) => tracing::debug!(%remote, error = error.report(), "no TLS"),
+            }
+        });
+    }
+}
+
+async fn secure(tcp: TcpStream, tls: Option<TlsAcceptor>) -> Result<NetStream> {
+    // Messages are passed on as they come; gathering them is up to their senders. A socket that refuses the option
+    // works all the same.
+    let _ = tcp.set_nodelay(true);
+    match tls {
+        Some(acceptor) => acceptor.accept(tcp).await,
+        None => Ok(NetStream::plain(tcp)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

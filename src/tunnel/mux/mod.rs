@@ -1,19 +1,145 @@
 //! Many streams over one byte pipe.
+//!
+//! A session runs over anything that is [`AsyncRead`] and [`AsyncWrite`] and keeps the order of its bytes: a TCP or
+//! TLS connection, a WebSocket behind an adapter, an in-memory pipe. Message boundaries mean nothing to it. Either
+//! side opens streams; opening costs no round trip; a stream that is not read stops its own sender and nobody else.
+//!
+//! [`start`] gives three things: a [`Session`] to open streams with, [`Incoming`] to accept the peer's, and a
+//! [`Driver`] that must be polled.
+//!
+//! ```
+//! use arc_cluster_connect::tunnel::mux::{self, Config, Role};
+//! use bytes::Bytes;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (near, far) = tokio::io::duplex(64 * 1024);
+//! let (client, _no_streams_to_us, driver) = mux::start(near, Role::Client, Config::default());
+//! tokio::spawn(driver);
+//! let (_server, mut incoming, driver) = mux::start(far, Role::Server, Config::default());
+//! tokio::spawn(driver);
+//!
+//! tokio::spawn(async move {
+//!     while let Some(stream) = incoming.accept().await {
+//!         let (mut reader, mut writer) = tokio::io::split(stream.into_stream());
+//!         tokio::io::copy(&mut reader, &mut writer).await?;
+//!         writer.shutdown().await?;
+//!     }
+//!     std::io::Result::Ok(())
+//! });
+//!
+//! let mut stream = client.open(Bytes::from_static(b"echo")).await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?;
+//! let mut answer = String::new();
+//! stream.read_to_string(&mut answer).await?;
+//! assert_eq!(answer, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Inside
+//!
+//! `connection` is the protocol: bytes, commands and time in, bytes and events out, nothing else. `driver` moves the
+//! bytes, `shared` holds the lock and the wakers, `session` and `stream` are the handles.
+//!
+//! # On the wire
+//!
+//! The first bytes each way are `ACC1`. Frames follow, all numbers big endian, the first of them SETTINGS:
+//!
+//! ```text
+//!  0               1               2               3
+//! +-----------------------------------------------+-------+-------+
+//! |                  length (24)                  |kind(4)|flag(4)|
+//! +-----------------------------------------------+-------+-------+
+//! |           stream id (32), bit 0 set = opened by the client    |
+//! +---------------------------------------------------------------+
+//! |           payload, length bytes ...
+//! ```
+//!
+//! | kind | name | id | payload |
+//! |---:|---|---|---|
+//! | 1 | DATA | stream | bytes; with flag OPEN first `u16` length and metadata of that length, at most 1 KiB |
+//! | 2 | CREDIT | stream | `u64`: the stream may be sent on up to this offset |
+//! | 3 | RESET | stream | `u32` code, `u64` final size: the sender's direction ends without an end of file |
+//! | 4 | STOP | stream | `u32` code: the sender reads no more; answered by RESET unless the direction has ended |
+//! | 5 | MAX_STREAMS | 0 | `u64`: so many streams may be opened since the start |
+//! | 6 | PING | 0 | `u64` token |
+//! | 7 | PONG | 0 | the token of the last PING |
+//! | 8 | GOAWAY | 0 | `u32` last stream that is taken (0: none), `u32` code, text of at most 1 KiB |
+//! | 9 | SETTINGS | 0 | `u32` version 1, `u32` initial stream window, `u32` max streams, `u32` max frame, `u64` features |
+//!
+//! Flags: `1` OPEN and `2` FIN on DATA, `8` on kinds that are not in the table: the frame may be skipped. Any other
+//! combination is a protocol error. The client's ids are 1, 3, 5, …, the server's 2, 4, 6, …, used in this order
+//! without gaps and once.
+//!
+//! Until SETTINGS arrived its sender is taken to have said: 16 KiB initial window, 16 streams, frames of 16 KiB;
+//! SETTINGS can not say less. Of the features, bits 0 to 31 may be ignored by who does not know them, an unknown bit
+//! from 32 on is refused.
+//!
+//! GOAWAY codes: 0 drain (the live streams may end), 1 protocol, 2 unsupported, 3 flow control, 4 stream limit,
+//! 5 stream state, 6 frame size, 7 excessive load, 8 timeout, 9 closed. All but 0 end the session. Codes of RESET and
+//! STOP: 0 cancelled, 1 refused, 2 internal, from 256 on the application's.
 
-use crate::Result;
-use bytes::Bytes;
+mod batch;
+mod blocks;
+mod code;
+mod config;
+mod connection;
+mod control_budget;
+mod decoder;
+mod driver;
+mod entry;
+mod failure;
+mod flow;
+mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod id;
+mod liveness;
+mod queue;
+mod schedule;
+mod session;
+mod settings;
+mod shared;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod violation;
 
-/// One stream.
-pub struct MuxStream(());
+use std::sync::Arc;
 
-impl MuxStream {
-    /// The next bytes that arrived, `None` at the end. Copies nothing.
-    pub async fn read_chunk(&mut self) -> Result<Option<Bytes>> {
-        todo!()
-    }
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
-    /// Queues `chunk`, waiting for room. Copies nothing.
-    pub async fn write_chunk(&mut self, _chunk: Bytes) -> Result<()> {
-        todo!()
-    }
+pub use code::StreamCode;
+pub use config::Config;
+pub use driver::Driver;
+pub use failure::StreamFailure;
+pub use id::{Role, StreamId};
+pub use session::{Incoming, IncomingStream, Session, SessionStatus};
+pub use stream::MuxStream;
+
+use connection::Connection;
+use shared::Shared;
+
+/// Starts a session over `io`.
+///
+/// Nothing is sent before the [`Driver`] is polled. Streams may be opened and written at once, before the peer has
+/// introduced itself; [`Session::ready`] tells when it has.
+pub fn start<T>(io: T, role: Role, config: Config) -> (Session, Incoming, Driver)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = Connection::new(role, config, Instant::now().into_std());
+    let shared = Arc::new(Shared::new(connection));
+    (
+        Session::new(Arc::clone(&shared)),
+        Incoming::new(Arc::clone(&shared)),
+        Driver::new(io, shared),
+    )
 }

@@ -1,0 +1,184 @@
+//! [`RelayListener`]: the party that waits to be connected to.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    HybridConnection, IncomingConnection, ListenerState, ListenerStates, RelayCredential,
+    registration::{CLOSE_LIMIT, INCOMING_QUEUE, Registration},
+};
+use crate::{Error, ErrorKind, Result, net::Connector};
+
+/// Listens on a hybrid connection.
+///
+/// A background task on the current tokio runtime keeps the registration with the relay: it dials, answers and asks
+/// for signs of life, renews the token, and dials again after 0, 1, 2, 5, 10, 30, 30, … s (and a little more, by
+/// chance) whatever went wrong, for as long as the listener exists. Connections that were accepted live on when the
+/// registration is lost, or the listener dropped.
+///
+/// # Where it dials
+/// The relay names the address at which a sender waits. It is dialled as given only if it is of the relay's own
+/// domain (`g17-prod-by3-010-sb.servicebus.windows.net` for `contoso.servicebus.windows.net`; for an IP address,
+/// `localhost` or a name of fewer than four labels: the same host, or a name below it) and on the same port, with TLS
+/// if the registration has it. No token is sent there.
+///
+/// # Limits
+/// 64 senders wait for [`accept`](Self::accept) at most; more are rejected with status 503. An announcement of more
+/// than 64 KiB is ignored.
+///
+/// ```no_run
+/// use arc_cluster_connect::{
+///     net::{Connector, TrustRoots},
+///     relay::{ConnectionString, RelayListener},
+/// };
+///
+/// # async fn example(text: &str) -> arc_cluster_connect::Result<()> {
+/// let connection = ConnectionString::parse(text)?;
+/// let mut listener = RelayListener::start(
+///     Connector::new(TrustRoots::platform())?,
+///     connection.hybrid_connection()?,
+///     connection.credential(),
+/// );
+/// listener.online().await?;
+/// while let Some(incoming) = listener.accept().await {
+///     let stream = incoming.accept().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct RelayListener {
+    hybrid_connection: HybridConnection,
+    incoming: mpsc::Receiver<IncomingConnection>,
+    state: watch::Receiver<ListenerState>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl RelayListener {
+    /// Starts to listen on `hybrid_connection`. Returns at once; see [`online`](Self::online).
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(
+        connector: Connector,
+        hybrid_connection: HybridConnection,
+        credential: RelayCredential,
+    ) -> Self {
+        let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
+        let (state_sender, state) = watch::channel(ListenerState::Connecting);
+        let stop = CancellationToken::new();
+        let registration = Registration::new(
+            connector,
+            hybrid_connection.clone(),
+            credential,
+            incoming_sender,
+            state_sender,
+            stop.clone(),
+        );
+        Self {
+            hybrid_connection,
+            incoming,
+            state,
+            stop,
+            task: Some(tokio::spawn(registration.run())),
+        }
+    }
+
+    /// The hybrid connection that this listens on.
+    pub fn hybrid_connection(&self) -> &HybridConnection {
+        &self.hybrid_connection
+    }
+
+    /// Waits until the listener is registered.
+    ///
+    /// # Errors
+    /// Why the last attempt failed, if trying again can not help: the credential was refused, the hybrid connection
+    /// does not exist, or the peer is no relay. The listener goes on trying all the same, once in half a minute,
+    /// because an operator may put it right.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn online(&self) -> Result<()> {
+        let mut state = self.state.clone();
+        loop {
+            match &*state.borrow_and_update() {
+                ListenerState::Online => return Ok(()),
+                ListenerState::Waiting { reason, .. } if is_persistent(reason) => {
+                    return Err(repeated(reason));
+                }
+                ListenerState::Waiting { .. } | ListenerState::Connecting => {}
+            }
+            if state.changed().await.is_err() {
+                return Err(Error::new(ErrorKind::Closed, "the listener was shut down"));
+            }
+        }
+    }
+
+    /// What the listener is doing.
+    pub fn state(&self) -> ListenerState {
+        self.state.borrow().clone()
+    }
+
+    /// The present state and every change from now on, for a user interface.
+    pub fn states(&self) -> ListenerStates {
+        ListenerStates::new(self.state.clone())
+    }
+
+    /// The next sender. `None` only when the background task has ended, as it does with the runtime.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: no sender is lost.
+    pub async fn accept(&mut self) -> Option<IncomingConnection> {
+        self.incoming.recv().await
+    }
+
+    /// Signs off at the relay, waiting two seconds at most, and ends the background task. Accepted connections live
+    /// on.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        if let Some(mut task) = self.task.take()
+            && timeout(CLOSE_LIMIT, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for RelayListener {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Whether somebody has to change something before a registration can succeed.
+///
+/// A 404 is retryable for a sender ("no listener at the moment"); for a listener it means that the hybrid connection
+/// does not exist.
+pub(super) fn is_persistent(error: &Error) -> bool {
+    !error.is_retryable() || error.kind() == ErrorKind::NotFound
+}
+
+/// The same error once more.
+fn repeated(error: &Arc<Error>) -> Error {
+    let mut copy =
+        Error::new(error.kind(), error.to_string()).with_source(Box::new(Arc::clone(error)));
+    if let Some(help) = error.help() {
+        copy = copy.with_help(help.to_owned());
+    }
+    if let Some(status) = error.status() {
+        copy = copy.with_status(status);
+    }
+    if let Some(id) = error.tracking_id() {
+        copy = copy.with_tracking_id(id);
+    }
+    copy
+}

@@ -1,0 +1,420 @@
+//! The background task of a listener: its control channel with the relay.
+
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, StatusCode};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+use uuid::Uuid;
+
+use super::{
+    HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayToken,
+    backoff::{Backoff, Outlook},
+    control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
+    handshake::{Party, Upgrade},
+    incoming::Dialler,
+    keep_alive::{KeepAlive, Output, Verdict},
+    listener::is_persistent,
+    rendezvous::Rendezvous,
+    websocket::{CloseReason, Event, MessageEnd, MessageKind, Outgoing, WebSocket},
+};
+use crate::{
+    Error, ErrorKind, Result,
+    net::{Alpn, Connector, NetStream},
+    telemetry::SPAN_RELAY_CONNECT,
+};
+
+/// Keeps a listener registered, for ever.
+pub(super) struct Registration {
+    connector: Connector,
+    hybrid_connection: HybridConnection,
+    credential: RelayCredential,
+    /// One for the life of the listener, so that its registrations are found in the relay's logs.
+    id: Uuid,
+    dialler: Arc<Dialler>,
+    incoming: mpsc::Sender<IncomingConnection>,
+    state: watch::Sender<ListenerState>,
+    stop: CancellationToken,
+}
+
+impl Registration {
+    pub(super) fn new(
+        connector: Connector,
+        hybrid_connection: HybridConnection,
+        credential: RelayCredential,
+        incoming: mpsc::Sender<IncomingConnection>,
+        state: watch::Sender<ListenerState>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            dialler: Arc::new(Dialler::new(connector.clone())),
+            connector,
+            hybrid_connection,
+            credential,
+            id: Uuid::new_v4(),
+            incoming,
+            state,
+            stop,
+        }
+    }
+
+    /// Runs until the listener stops it.
+    pub(super) async fn run(self) {
+        let span = info_span!(
+            SPAN_RELAY_CONNECT,
+            party = "listener",
+            hybrid_connection = %self.hybrid_connection,
+            id = %self.id
+        );
+        async {
+            let mut backoff = Backoff::default();
+            while let Some(retry_in) = self.register_once(&mut backoff).await {
+                if self
+                    .stop
+                    .run_until_cancelled(sleep(retry_in))
+                    .await
+                    .is_none()
+                {
+                    break;
+                }
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// One registration, from dial to loss, and how long to wait after it; `None` when the listener stops.
+    async fn register_once(&self, backoff: &mut Backoff) -> Option<Duration> {
+        self.state.send_replace(ListenerState::Connecting);
+        let mut lived = Duration::ZERO;
+        let error = match self.stop.run_until_cancelled(self.connect()).await? {
+            Ok((socket, token)) => {
+                info!("registered with the relay");
+                self.state.send_replace(ListenerState::Online);
+                let since = Instant::now();
+                let ended = self.serve(socket, token).await;
+                lived = since.elapsed();
+                match ended {
+                    Ok(Stopped) => return None,
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        // What ended a registration that stood is no reason to believe that the next can not.
+        let outlook = if lived.is_zero() && is_persistent(&error) {
+            Outlook::Persistent
+        } else {
+            Outlook::Transient
+        };
+        let retry_in = backoff.next_delay(lived, outlook);
+        warn!(
+            error = error.report(),
+            help = error.help(),
+            ?retry_in,
+            "not registered with the relay"
+        );
+        self.state.send_replace(ListenerState::Waiting {
+            retry_in,
+            reason: Arc::new(error),
+        });
+        Some(retry_in)
+    }
+
+    async fn connect(&self) -> Result<(WebSocket<NetStream>, RelayToken)> {
+        let attempt = async {
+            let token = self.token()?;
+            let endpoint = self.hybrid_connection.endpoint();
+            let stream = self.connector.connect(endpoint, Alpn::Http1).await?;
+            let target = self
+                .hybrid_connection
+                .request_target("listen", &self.id.to_string());
+            let socket = Upgrade {
+                party: Party::Listener,
+                endpoint,
+                target: &target,
+                token: Some(&token),
+                headers: &HeaderMap::new(),
+            }
+            .perform(stream)
+            .await?;
+            Ok((socket, token))
+        };
+        timeout(CONNECT_LIMIT, attempt).await.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "the relay did not register us for {} within {CONNECT_LIMIT:?}",
+                    self.hybrid_connection
+                ),
+            ))
+        })
+    }
+
+    fn token(&self) -> Result<RelayToken> {
+        self.credential
+            .token(&self.hybrid_connection, SystemTime::now())
+    }
+
+    /// Serves the control channel until it is lost (an error) or the listener stops.
+    ///
+    /// Nothing here waits but for the channel itself: a sender is handed on, or turned away in the background.
+    async fn serve<T>(&self, mut socket: WebSocket<T>, token: RelayToken) -> Result<Stopped>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut keep_alive = KeepAlive::new(Instant::now());
+        let mut renewal = Renewal::new(&token, Instant::now(), SystemTime::now());
+        let mut messages = Assembler::default();
+        loop {
+            tokio::select! {
+                event = socket.next_event() => {
+                    keep_alive.handle_input(Instant::now());
+                    self.handle_event(&mut socket, &mut messages, event?)?;
+                }
+                () = sleep_until(keep_alive.deadline()) => {
+                    match keep_alive.poll_verdict(Instant::now(), Output::of(&socket)) {
+                        Verdict::Wait => {}
+                        Verdict::Ask => socket.start_ping(b""),
+                        Verdict::Dead => return Err(Error::new(
+                            ErrorKind::Timeout,
+                            "the control channel to the relay is dead: it gave no sign of life",
+                        )),
+                    }
+                }
+                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
+                () = self.stop.cancelled() => {
+                    let reason = CloseReason::new(CloseReason::NORMAL, "");
+                    // Whether it arrives or not, the end of the socket says the same.
+                    let _ = timeout(CLOSE_LIMIT / 2, socket.send(Outgoing::Close(Some(&reason)))).await;
+                    return Ok(Stopped);
+                }
+            }
+        }
+    }
+
+    fn handle_event<T>(
+        &self,
+        socket: &mut WebSocket<T>,
+        messages: &mut Assembler,
+        event: Event,
+    ) -> Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        match event {
+            Event::Data {
+                kind: MessageKind::Text,
+                payload,
+                end,
+            } => match messages.push(&payload, end) {
+                Assembled::Partial => {}
+                Assembled::Message(message) => self.handle_message(socket, &message),
+                Assembled::TooLong => warn!("ignored an announcement of more than 64 KiB"),
+            },
+            // The body of an HTTP request, which is not served.
+            Event::Data { .. } | Event::Ping | Event::Pong => {}
+            Event::Close(reason) => return Err(closed(reason)),
+            Event::Ended => {
+                return Err(Error::new(
+                    ErrorKind::Network,
+                    "the control channel to the relay was lost",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_message<T>(&self, socket: &mut WebSocket<T>, message: &[u8])
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        match ControlMessage::parse(message) {
+            Ok(ControlMessage::Accept(accept)) => self.handle_accept(accept),
+            Ok(ControlMessage::Request { id }) => {
+                debug!(id, "refused an HTTP request");
+                // While the channel takes nothing, a flood of requests must not fill memory with answers.
+                if socket.is_drained() {
+                    socket.start_send(text(&not_implemented(&id)));
+                }
+            }
+            Ok(ControlMessage::Other) => debug!("ignored an unknown message from the relay"),
+            // The parser's text may repeat a part of the message, which holds rendezvous ids.
+            Err(error) => warn!(
+                line = error.line(),
+                column = error.column(),
+                "ignored a malformed message from the relay"
+            ),
+        }
+    }
+
+    fn handle_accept(&self, accept: Accept) {
+        let relay = self.hybrid_connection.endpoint();
+        let rendezvous = match Rendezvous::check(&accept.address, relay) {
+            Ok(rendezvous) => rendezvous,
+            Err(reason) => {
+                warn!(
+                    id = accept.id,
+                    reason, "ignored a sender at an unusable address"
+                );
+                return;
+            }
+        };
+        let incoming = IncomingConnection::new(Arc::clone(&self.dialler), rendezvous, accept);
+        if let Err(mpsc::error::TrySendError::Full(incoming)) = self.incoming.try_send(incoming) {
+            warn!(id = incoming.id(), "rejected a sender: too many wait");
+            incoming.reject_in_background(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many senders wait for the listener",
+            );
+        }
+    }
+
+    /// Gives the relay a newer token, if there is one.
+    async fn renew<T>(&self, socket: &mut WebSocket<T>, renewal: &mut Renewal) -> Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let token = match self.token() {
+            Ok(token) => token,
+            Err(error) if renewal.try_again(Instant::now()) => {
+                debug!(error = error.report(), "could not renew the token yet");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if token.expires_at() <= renewal.expires_at {
+            // A finished token can not be renewed. The relay cuts the channel when it expires.
+            renewal.give_up();
+            return Ok(());
+        }
+        let is_ready = poll_fn(|cx| Poll::Ready(socket.poll_ready(cx).is_ready())).await;
+        if is_ready {
+            socket.start_send(text(&renew_token(token.secret())));
+            debug!("renewed the token");
+            *renewal = Renewal::new(&token, Instant::now(), SystemTime::now());
+        } else if !renewal.try_again(Instant::now()) {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                "the control channel to the relay takes nothing: the token can not be renewed",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The listener ends the registration by its own will.
+struct Stopped;
+
+/// When the token of a control channel is renewed.
+struct Renewal {
+    expires_at: Option<SystemTime>,
+    due_at: Option<Instant>,
+    tries_left: u32,
+}
+
+impl Renewal {
+    fn new(token: &RelayToken, now: Instant, wall_clock: SystemTime) -> Self {
+        let expires_at = token.expires_at();
+        Self {
+            expires_at,
+            due_at: expires_at
+                .map(|at| now + renewal_delay(at.duration_since(wall_clock).unwrap_or_default())),
+            tries_left: RENEWAL_TRIES - 1,
+        }
+    }
+
+    async fn due(&self) {
+        match self.due_at {
+            Some(at) => sleep_until(at).await,
+            None => {
+                let never: Infallible = std::future::pending().await;
+                match never {}
+            }
+        }
+    }
+
+    /// Puts the renewal off; `false` when it was put off often enough.
+    fn try_again(&mut self, now: Instant) -> bool {
+        let may = self.tries_left > 0;
+        self.tries_left = self.tries_left.saturating_sub(1);
+        self.due_at = Some(now + RENEWAL_RETRY);
+        may
+    }
+
+    fn give_up(&mut self) {
+        self.due_at = None;
+    }
+}
+
+/// After three quarters of the life that is left, and five minutes before its end at the latest.
+fn renewal_delay(life: Duration) -> Duration {
+    let early = life * 3 / 4;
+    match life.checked_sub(RENEWAL_MARGIN) {
+        Some(latest) if !latest.is_zero() => early.min(latest),
+        _ => early,
+    }
+    .max(RENEWAL_MIN_DELAY)
+}
+
+fn closed(reason: Option<CloseReason>) -> Error {
+    let text = match &reason {
+        Some(CloseReason { code, reason }) => {
+            let shown: String = reason.chars().filter(|c| !c.is_control()).collect();
+            format!("{code} {shown}")
+        }
+        None => "no reason given".to_owned(),
+    };
+    let error = Error::new(
+        ErrorKind::Closed,
+        format!("the relay closed the control channel: {text}"),
+    );
+    match reason.map(|reason| reason.code) {
+        Some(CloseReason::POLICY) => error.with_help("the token has expired or was refused"),
+        _ => error,
+    }
+}
+
+fn text(message: &str) -> Outgoing<'_> {
+    Outgoing::Data {
+        kind: MessageKind::Text,
+        payload: message.as_bytes(),
+        end: MessageEnd::Last,
+    }
+}
+
+/// Senders that wait for the listener's owner. Twice what a burst of kubectl commands needs (each client has one or two
+/// relay connections); a sender waits 30 s at most, so more would only wait in vain.
+pub(super) const INCOMING_QUEUE: usize = 64;
+
+/// How long a listener that ends waits for its last message to leave.
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// As Microsoft's clients have it for a listener.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+
+/// For clocks that differ: the relay goes by its own.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// A token that is all but expired must not make a busy loop.
+const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
+
+/// Then the channel is given up: a new one begins with a new token.
+const RENEWAL_TRIES: u32 = 3;
+
+/// Three tries fit into [`RENEWAL_MARGIN`].
+const RENEWAL_RETRY: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

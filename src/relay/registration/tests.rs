@@ -1,0 +1,322 @@
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::TcpListener,
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    net::{Endpoint, Security},
+    relay::{SasRule, tests::connector, websocket::Role},
+};
+
+/// A control channel that is served, and the relay's end of it.
+struct Channel {
+    relay: WebSocket<DuplexStream>,
+    incoming: mpsc::Receiver<IncomingConnection>,
+    stop: CancellationToken,
+    served: JoinHandle<Result<Stopped>>,
+}
+
+impl Channel {
+    fn open(port: u16) -> Self {
+        Self::open_with(port, SasRule::new("rule", "key").unwrap().into())
+    }
+
+    fn open_with(port: u16, credential: RelayCredential) -> Self {
+        let endpoint = Endpoint::new("127.0.0.1", port, Security::Plain);
+        let hybrid_connection = HybridConnection::new(endpoint, "hyco").unwrap();
+        let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
+        let (state, _) = watch::channel(ListenerState::Connecting);
+        let stop = CancellationToken::new();
+        let registration = Registration::new(
+            connector(),
+            hybrid_connection,
+            credential,
+            incoming_sender,
+            state,
+            stop.clone(),
+        );
+        let (ours, theirs) = duplex(256 * 1024);
+        let served = tokio::spawn(async move {
+            let token = registration.token()?;
+            let socket = WebSocket::new(ours, Role::Client, Bytes::new());
+            registration.serve(socket, token).await
+        });
+        Self {
+            relay: WebSocket::new(theirs, Role::Server, Bytes::new()),
+            incoming,
+            stop,
+            served,
+        }
+    }
+
+    async fn send(&mut self, message: &str) {
+        self.relay.send(text(message)).await.unwrap();
+    }
+
+    /// The next text message, pings aside.
+    async fn receive(&mut self) -> Value {
+        loop {
+            match self.relay.next_event().await.unwrap() {
+                Event::Ping | Event::Pong => {}
+                Event::Data { payload, .. } => return serde_json::from_slice(&payload).unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn ended(self) -> Error {
+        match self.served.await.unwrap() {
+            Ok(Stopped) => panic!("stopped"),
+            Err(error) => error,
+        }
+    }
+}
+
+fn announcement(port: u16, id: &str) -> String {
+    format!(
+        r#"{{"accept":{{"address":"ws:\/\/127.0.0.1:{port}\/$hc\/hyco?x=1&sb-hc-action=accept&sb-hc-id={id}","id":"{id}",
+           "connectHeaders":{{"X-Probe":"7"}},"remoteEndpoint":{{"address":"192.0.2.1","port":9}}}}}}"#
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_is_handed_on() {
+    let mut channel = Channel::open(9);
+    channel.send(&announcement(9, "id_G0")).await;
+    let incoming = channel.incoming.recv().await.unwrap();
+    assert_eq!(incoming.id(), "id_G0");
+    assert_eq!(
+        incoming.remote_address(),
+        Some("192.0.2.1:9".parse().unwrap())
+    );
+    assert_eq!(incoming.headers()["x-probe"], "7");
+    assert_eq!(incoming.path_and_query(), "/hyco?x=1");
+    let printed = format!("{incoming:?}");
+    assert!(
+        printed.contains("x-probe") && !printed.contains("\"7\""),
+        "{printed}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_used_is_ignored() {
+    let mut channel = Channel::open(9);
+    let long = announcement(9, &"x".repeat(64 * 1024));
+    for message in [
+        "not json",
+        "{}",
+        r#"{"accept":{}}"#,
+        r#"{"injectFault":{}}"#,
+        &announcement(10, "another-port"),
+        &long,
+    ] {
+        channel.send(message).await;
+    }
+    let body = Outgoing::Data {
+        kind: MessageKind::Binary,
+        payload: b"the body of a request",
+        end: MessageEnd::Last,
+    };
+    channel.relay.send(body).await.unwrap();
+    channel.send(&announcement(9, "good")).await;
+    assert_eq!(channel.incoming.recv().await.unwrap().id(), "good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http_request_is_answered_at_once() {
+    let mut channel = Channel::open(9);
+    channel
+        .send(r#"{"request":{"address":"wss://x","id":"r1"}}"#)
+        .await;
+    let answer = channel.receive().await;
+    assert_eq!(answer["response"]["requestId"], "r1");
+    assert_eq!(answer["response"]["statusCode"], 501);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_after_three_quarters_of_its_life() {
+    let mut channel = Channel::open(9);
+    let start = Instant::now();
+    for renewal in 1..4_u32 {
+        let message = channel.receive().await;
+        let token = message["renewToken"]["token"].as_str().unwrap();
+        assert!(token.starts_with("SharedAccessSignature sr="));
+        // The wall clock, which tokens are made by, runs on while the virtual one is stopped.
+        let minutes = start.elapsed().as_secs_f64() / 60.0;
+        let expected = f64::from(45 * renewal);
+        assert!((expected - 1.0..=expected).contains(&minutes), "{minutes}");
+        // The virtual clock does not move the wall clock, so the next token would be the same as this one.
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_token_is_not_sent_again() {
+    let endpoint = Endpoint::new("127.0.0.1", 9, Security::Plain);
+    let hybrid_connection = HybridConnection::new(endpoint, "hyco").unwrap();
+    let token = SasRule::new("rule", "key").unwrap().sign(
+        &hybrid_connection,
+        SystemTime::now() + Duration::from_secs(600),
+    );
+    let mut channel = Channel::open_with(9, RelayCredential::sas_token(token.secret()).unwrap());
+    let quiet = timeout(Duration::from_secs(3600), channel.receive()).await;
+    assert!(quiet.is_err());
+}
+
+#[test]
+fn renewals_leave_a_margin() {
+    for (life, delay) in [
+        (3600, 2700),
+        (1200, 900),
+        (600, 300),
+        (301, 1),
+        (300, 225),
+        (60, 45),
+        (1, 1),
+        (0, 1),
+        (10 * 3600, 27000),
+    ] {
+        assert_eq!(
+            renewal_delay(Duration::from_secs(life)),
+            Duration::from_secs(delay)
+        );
+    }
+}
+
+#[test]
+fn a_renewal_is_tried_three_times() {
+    let hybrid_connection =
+        HybridConnection::new(Endpoint::new("a", 1, Security::Plain), "hyco").unwrap();
+    let token = SasRule::new("rule", "key")
+        .unwrap()
+        .sign(&hybrid_connection, SystemTime::now());
+    let now = Instant::now();
+    let mut renewal = Renewal::new(&token, now, SystemTime::now());
+    assert!(renewal.try_again(now));
+    assert_eq!(renewal.due_at, Some(now + RENEWAL_RETRY));
+    assert!(renewal.try_again(now));
+    assert!(!renewal.try_again(now));
+    assert!(RENEWAL_RETRY * RENEWAL_TRIES < RENEWAL_MARGIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_without_a_sign_of_life_is_given_up() {
+    let channel = Channel::open(9);
+    let start = Instant::now();
+    let error = channel.ended().await;
+    assert!(error.is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_closes_or_breaks_the_channel_ends_it() {
+    for (code, kind, help) in [
+        (Some(1008), ErrorKind::Closed, true),
+        (Some(1011), ErrorKind::Closed, false),
+        (None, ErrorKind::Closed, false),
+    ] {
+        let mut channel = Channel::open(9);
+        let reason = code.map(|code| CloseReason::new(code, "NameRenewalFailed"));
+        channel
+            .relay
+            .send(Outgoing::Close(reason.as_ref()))
+            .await
+            .unwrap();
+        let error = channel.ended().await;
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.help().is_some(), help);
+        assert!(error.is_retryable() && !is_persistent(&error));
+        if let Some(code) = code {
+            let text = error.to_string();
+            assert!(
+                text.contains(&format!("{code} NameRenewalFailed")),
+                "{text}"
+            );
+        }
+    }
+    let Channel { relay, served, .. } = Channel::open(9);
+    drop(relay);
+    let error = served.await.unwrap().map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_stops_signs_off() {
+    let mut channel = Channel::open(9);
+    channel.send("{}").await;
+    channel.stop.cancel();
+    assert!(channel.served.await.unwrap().is_ok());
+    let Event::Close(Some(reason)) = channel.relay.next_event().await.unwrap() else {
+        panic!("no Close");
+    };
+    assert_eq!(reason.code, CloseReason::NORMAL);
+    assert_eq!(channel.relay.next_event().await.unwrap(), Event::Ended);
+}
+
+/// A relay's accept endpoint: takes one connection after another and answers each with 410.
+async fn rejections(server: &TcpListener) -> String {
+    let (mut socket, _) = server.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    socket
+        .write_all(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    let head = String::from_utf8(head).unwrap();
+    assert!(
+        !head
+            .to_ascii_lowercase()
+            .contains("servicebusauthorization")
+    );
+    head.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_sender_beyond_the_queue_is_rejected() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut channel = Channel::open(port);
+    for index in 0..=INCOMING_QUEUE {
+        channel
+            .send(&announcement(port, &format!("id{index}")))
+            .await;
+    }
+    let line = rejections(&server).await;
+    assert!(
+        line.contains("sb-hc-id=id64&sb-hc-statusCode=503&sb-hc-statusDescription=Too%20many"),
+        "{line}"
+    );
+    assert_eq!(channel.incoming.len(), INCOMING_QUEUE);
+}
+
+#[tokio::test]
+async fn a_sender_without_an_answer_is_rejected() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut channel = Channel::open(port);
+    channel.send(&announcement(port, "dropped")).await;
+    drop(channel.incoming.recv().await.unwrap());
+    let line = rejections(&server).await;
+    assert!(
+        line.contains("sb-hc-id=dropped&sb-hc-statusCode=503"),
+        "{line}"
+    );
+
+    channel.send(&announcement(port, "rejected")).await;
+    let incoming = channel.incoming.recv().await.unwrap();
+    let reject = incoming.reject(StatusCode::FORBIDDEN, "not you");
+    let (result, line) = tokio::join!(reject, rejections(&server));
+    result.unwrap();
+    assert_eq!(
+        line,
+        "GET /$hc/hyco?x=1&sb-hc-action=accept&sb-hc-id=rejected&sb-hc-statusCode=403&sb-hc-statusDescription=not%20you HTTP/1.1"
+    );
+}

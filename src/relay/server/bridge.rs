@@ -1,0 +1,236 @@
+//! [`bridge`]: passes messages between a sender and a listener.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    farewell,
+    liveness::{Liveness, Pulse, TICK},
+};
+use crate::relay::websocket::{CloseReason, Event, Outgoing, WebSocket, WebSocketError};
+
+/// How a bridge ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both directions were closed by their senders.
+    Closed,
+    /// One leg was lost or broke the protocol; the other was dropped without a Close, so that its end sees an error
+    /// and not a clean end.
+    Aborted,
+    /// The relay is shutting down.
+    Shutdown,
+}
+
+/// Passes messages both ways until both directions are closed or one leg is lost.
+///
+/// Pieces are passed on as they arrive, with the type and the end of their message: a message may be of any size. Each
+/// direction has its own bounded buffer, and its own back-pressure: a reader that stops only stops what is sent to it.
+/// A Close is passed on with code and reason and ends its direction only. Pings are answered here and not passed on.
+pub(super) async fn bridge<T>(
+    sender: WebSocket<T>,
+    listener: WebSocket<T>,
+    shutdown: &CancellationToken,
+) -> Ending
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut bridge = Bridge {
+        sender: Leg::new(sender),
+        listener: Leg::new(listener),
+        tick: interval_at(Instant::now() + TICK, TICK),
+    };
+    bridge
+        .tick
+        .set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let result = tokio::select! {
+        result = poll_fn(|cx| bridge.poll(cx)) => result,
+        () = shutdown.cancelled() => {
+            let reason = CloseReason::new(CloseReason::GOING_AWAY, "The relay is shutting down");
+            bridge.close(Some(&reason)).await;
+            return Ending::Shutdown;
+        }
+    };
+    match result {
+        Ok(()) => {
+            bridge.close(None).await;
+            Ending::Closed
+        }
+        Err(lost) => {
+            bridge.abort(lost).await;
+            Ending::Aborted
+        }
+    }
+}
+
+struct Bridge<T> {
+    sender: Leg<T>,
+    listener: Leg<T>,
+    tick: Interval,
+}
+
+struct Leg<T> {
+    socket: WebSocket<T>,
+    incoming: Incoming,
+    needs_flush: bool,
+    liveness: Liveness,
+    /// The close code that tells this leg's peer what it did wrong.
+    violation: Option<u16>,
+}
+
+/// What still comes from a leg.
+///
+/// ```text
+///  Open ──Close──► Closed ──socket end──► Ended
+/// ```
+///
+/// The socket's end without a Close is a loss, and ends the bridge.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Incoming {
+    Open,
+    /// Its Close was passed on; only signs of life come.
+    Closed,
+    Ended,
+}
+
+/// A leg is of no more use.
+struct Lost;
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bridge<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        while self.tick.poll_tick(cx).is_ready() {
+            self.sender.pulse()?;
+            self.listener.pulse()?;
+        }
+        poll_forward(&mut self.sender, &mut self.listener, cx)?;
+        poll_forward(&mut self.listener, &mut self.sender, cx)?;
+        // Both are asked, because asking also sends.
+        let dones = [self.sender.poll_done(cx)?, self.listener.poll_done(cx)?];
+        if dones.iter().all(Poll::is_ready) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    async fn close(&mut self, reason: Option<&CloseReason>) {
+        tokio::join!(
+            farewell::close(&mut self.sender.socket, reason),
+            farewell::close(&mut self.listener.socket, reason)
+        );
+    }
+
+    /// What a leg had sent before it was lost still goes to the other, without a Close behind it.
+    async fn abort(&mut self, Lost: Lost) {
+        tokio::join!(self.sender.abort(), self.listener.abort());
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
+    fn new(socket: WebSocket<T>) -> Self {
+        Self {
+            socket,
+            incoming: Incoming::Open,
+            needs_flush: false,
+            liveness: Liveness::of_data(),
+            violation: None,
+        }
+    }
+
+    fn pulse(&mut self) -> Result<(), Lost> {
+        match self.liveness.tick() {
+            Pulse::Fine => {}
+            // Behind unsent data a ping says nothing, and would pile up.
+            Pulse::Ping if self.needs_flush => {}
+            Pulse::Ping => {
+                self.socket.start_ping(b"");
+                self.needs_flush = true;
+            }
+            // Who has closed its direction owes no sign of life: many do not read on.
+            Pulse::Dead if self.incoming != Incoming::Open => {}
+            Pulse::Dead => return Err(Lost),
+        }
+        Ok(())
+    }
+
+    /// Sends what is unsent. Ready when there is no more to do for this leg in either direction.
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if self.needs_flush {
+            ready!(self.socket.poll_flush(cx)).map_err(|_| Lost)?;
+            self.needs_flush = false;
+        }
+        match self.incoming {
+            Incoming::Open => Poll::Pending,
+            Incoming::Closed | Incoming::Ended => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn failed(&mut self, error: &WebSocketError) -> Lost {
+        self.violation = error.close_code();
+        Lost
+    }
+
+    async fn abort(&mut self) {
+        if let Some(code) = self.violation {
+            let reason = CloseReason::new(code, "The WebSocket protocol was violated");
+            farewell::close(&mut self.socket, Some(&reason)).await;
+        } else {
+            farewell::leave(&mut self.socket).await;
+        }
+    }
+}
+
+/// Passes on what `from` sent, as long as `to` has room. Errors are the only result: the rest waits.
+fn poll_forward<T: AsyncRead + AsyncWrite + Unpin>(
+    from: &mut Leg<T>,
+    to: &mut Leg<T>,
+    cx: &mut Context<'_>,
+) -> Result<(), Lost> {
+    while from.incoming != Incoming::Ended {
+        if from.incoming == Incoming::Open {
+            match to.socket.poll_ready(cx) {
+                Poll::Ready(result) => result.map_err(|_| Lost)?,
+                Poll::Pending => {
+                    // Its signs of life are behind data that is not read now.
+                    from.liveness.excuse();
+                    break;
+                }
+            }
+        }
+        let event = match from.socket.poll_event(cx) {
+            Poll::Ready(result) => result.map_err(|error| from.failed(&error))?,
+            Poll::Pending => break,
+        };
+        from.liveness.heard();
+        match event {
+            Event::Data { kind, payload, end } => {
+                to.socket.start_send(Outgoing::Data {
+                    kind,
+                    payload: &payload,
+                    end,
+                });
+                to.needs_flush = true;
+                to.liveness.excuse();
+            }
+            Event::Close(reason) => {
+                to.socket.start_send(Outgoing::Close(reason.as_ref()));
+                to.needs_flush = true;
+                from.incoming = Incoming::Closed;
+            }
+            Event::Ping | Event::Pong => {}
+            Event::Ended if from.incoming == Incoming::Open => return Err(Lost),
+            Event::Ended => from.incoming = Incoming::Ended,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

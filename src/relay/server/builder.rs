@@ -1,0 +1,171 @@
+//! [`RelayServerBuilder`].
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    RelayServer, Rights,
+    entity::Entities,
+    rendezvous::RendezvousTable,
+    service::{Clock, Relay, Scheme},
+    token::Rules,
+    warning_limit::WarningLimit,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    net::{Endpoint, Security, TlsAcceptor},
+    relay::{HybridConnection, SasRule},
+};
+
+/// Settings of a [`RelayServer`].
+#[must_use = "nothing runs before `start`"]
+pub struct RelayServerBuilder {
+    paths: Vec<String>,
+    rules: Rules,
+    tls: Option<TlsAcceptor>,
+    clock: Clock,
+    expiry_grace: Duration,
+    max_connections: usize,
+    host: Option<String>,
+}
+
+/// Azure's limit for a namespace.
+const DEFAULT_MAX_CONNECTIONS: usize = 5000;
+
+/// A one-hour token is seen to last an hour and five minutes on the live service.
+const DEFAULT_EXPIRY_GRACE: Duration = Duration::from_secs(300);
+
+impl RelayServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            paths: Vec::new(),
+            rules: Rules::default(),
+            tls: None,
+            clock: Clock(Arc::new(SystemTime::now)),
+            expiry_grace: DEFAULT_EXPIRY_GRACE,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            host: None,
+        }
+    }
+
+    /// Adds a hybrid connection. Its path may have several segments; case does not count.
+    pub fn hybrid_connection(mut self, path: impl Into<String>) -> Self {
+        self.paths.push(path.into());
+        self
+    }
+
+    /// Adds a shared access rule for all hybrid connections. A rule with two keys is two rules of the same name.
+    pub fn rule(mut self, rule: SasRule, rights: Rights) -> Self {
+        self.rules.add(rule, rights);
+        self
+    }
+
+    /// Speaks TLS. Without this the relay is plain text, which is for loopback only.
+    pub fn tls(mut self, acceptor: TlsAcceptor) -> Self {
+        self.tls = Some(acceptor);
+        self
+    }
+
+    /// The host name in [`RelayServer::connection_string`]; the address of the socket if not given.
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
+    /// The clock that tokens are judged by; the system's if not given.
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        self.clock = Clock(Arc::new(clock));
+        self
+    }
+
+    /// How long a listener stays connected after its token has expired; 300 s if not given, as on Azure. New
+    /// connections have no grace.
+    pub fn expiry_grace(mut self, grace: Duration) -> Self {
+        self.expiry_grace = grace;
+        self
+    }
+
+    /// How many connections there may be, of all kinds together; 5,000 if not given, as on Azure. A relayed connection
+    /// is two of them.
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.max_connections = limit;
+        self
+    }
+
+    /// Starts serving on `listener`, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when there is no hybrid connection or its path is not usable, or there is no rule;
+    /// [`ErrorKind::Network`] when the socket has no address.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self, listener: TcpListener) -> Result<RelayServer> {
+        let local_addr = listener.local_addr().map_err(|error| {
+            Error::new(ErrorKind::Network, "the relay's socket has no address").with_source(error)
+        })?;
+        let security = if self.tls.is_some() {
+            Security::Tls
+        } else {
+            Security::Plain
+        };
+        let host = self.host.unwrap_or_else(|| local_addr.ip().to_string());
+        let endpoint = Endpoint::new(host, local_addr.port(), security);
+
+        let mut entities = Entities::default();
+        for path in &self.paths {
+            let hybrid_connection = HybridConnection::new(endpoint.clone(), path)?;
+            entities.add(hybrid_connection.path().to_owned());
+        }
+        if self.paths.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the relay has no hybrid connection",
+            )
+            .with_help("name at least one, such as 'clusters/east'"));
+        }
+        if self.rules.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the relay has no shared access rule",
+            )
+            .with_help("add one with the rights listen and send"));
+        }
+
+        let relay = Arc::new(Relay {
+            entities,
+            rules: self.rules,
+            rendezvous: Arc::new(RendezvousTable::default()),
+            clock: self.clock,
+            expiry_grace: self.expiry_grace,
+            scheme: match security {
+                Security::Plain => Scheme::Ws,
+                Security::Tls => Scheme::Wss,
+            },
+            local_addr,
+            connections: Arc::new(Semaphore::new(
+                self.max_connections.min(Semaphore::MAX_PERMITS),
+            )),
+            warnings: Mutex::new(WarningLimit::new()),
+            shutdown: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        Ok(RelayServer::spawn(relay, listener, self.tls, endpoint))
+    }
+}
+
+impl fmt::Debug for RelayServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayServerBuilder")
+            .field("paths", &self.paths)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,215 @@
+//! [`Target`]: what a request line asks for.
+
+use percent_encoding::percent_decode_str;
+
+/// The target of a WebSocket request, `/$hc/<path>[/<suffix>][?<user query>&sb-hc-…]`, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    /// Entity path and suffix, still encoded, without `/$hc/`.
+    pub(super) path: &'a str,
+    pub(super) action: Action,
+    /// `sb-hc-id`.
+    pub(super) id: Option<String>,
+    /// `sb-hc-token`.
+    pub(super) token: Option<String>,
+    /// `sb-hc-statusCode`: the listener says no.
+    pub(super) status_code: Option<String>,
+    /// `sb-hc-statusDescription`.
+    pub(super) status_description: Option<String>,
+    /// What of the query is the sender's own, still encoded.
+    pub(super) user_query: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Listen,
+    /// Also when the request names no action.
+    Connect,
+    Accept,
+    Unknown,
+}
+
+impl<'a> Target<'a> {
+    /// `None` when it is not a WebSocket target at all.
+    pub(super) fn parse(path: &'a str, query: Option<&'a str>) -> Option<Self> {
+        let path = path.strip_prefix("/$hc/")?;
+        let (path, query) = match query {
+            Some(query) => (path, query),
+            // A shipped Azure client encodes the question mark, and the service understands it.
+            None => split_at_encoded_question_mark(path),
+        };
+
+        let mut target = Self {
+            path,
+            action: Action::Connect,
+            id: None,
+            token: None,
+            status_code: None,
+            status_description: None,
+            user_query: String::new(),
+        };
+        let mut user_pairs = Vec::new();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = name.to_ascii_lowercase();
+            match name.as_str() {
+                "sb-hc-action" => target.action = Action::parse(value),
+                "sb-hc-id" => target.id = Some(decode(value)),
+                "sb-hc-token" => target.token = Some(decode_token(value)),
+                // Older Microsoft packages leave the prefix out.
+                "sb-hc-statuscode" | "statuscode" => target.status_code = Some(decode(value)),
+                "sb-hc-statusdescription" | "statusdescription" => {
+                    target.status_description = Some(decode_form(value));
+                }
+                _ => {}
+            }
+            // The service removes only what is a pair: `sb-hc-x` without `=` stays.
+            if !(name.starts_with("sb-hc-") && pair.contains('=')) {
+                user_pairs.push(pair);
+            }
+        }
+        target.user_query = user_pairs.join("&");
+        Some(target)
+    }
+}
+
+impl Action {
+    fn parse(value: &str) -> Self {
+        match value.to_ascii_lowercase().as_str() {
+            "listen" => Self::Listen,
+            "connect" | "" => Self::Connect,
+            "accept" => Self::Accept,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+fn split_at_encoded_question_mark(path: &str) -> (&str, &str) {
+    let at = path
+        .as_bytes()
+        .windows(3)
+        .position(|window| window.eq_ignore_ascii_case(b"%3F"));
+    at.map_or((path, ""), |at| (&path[..at], &path[at + 3..]))
+}
+
+pub(super) fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// Clients write a space both as `%20` and as `+` here.
+fn decode_form(text: &str) -> String {
+    decode(&text.replace('+', " "))
+}
+
+/// A plus sign belongs to the token, but for the one that stands for the space after the scheme.
+fn decode_token(text: &str) -> String {
+    let token = decode(text);
+    match token.split_once('+') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("SharedAccessSignature") => {
+            format!("{scheme} {rest}")
+        }
+        _ => token,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(target: &str) -> Target<'_> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        Target::parse(path, query).unwrap()
+    }
+
+    #[test]
+    fn the_relays_parameters_are_read_and_the_rest_is_kept() {
+        let target = parse(
+            "/$hc/a/b/c?x=1&sb-hc-action=listen&y=%20&SB-HC-ID=i%2Fd&sb-hc-token=SharedAccessSignature%20sr%3Da%252Fb&z",
+        );
+        assert_eq!(target.path, "a/b/c");
+        assert_eq!(target.action, Action::Listen);
+        assert_eq!(target.id.as_deref(), Some("i/d"));
+        assert_eq!(
+            target.token.as_deref(),
+            Some("SharedAccessSignature sr=a%2Fb")
+        );
+        assert_eq!(target.user_query, "x=1&y=%20&z");
+    }
+
+    #[test]
+    fn a_missing_action_is_connect() {
+        assert_eq!(parse("/$hc/a").action, Action::Connect);
+        assert_eq!(parse("/$hc/a?x=1").action, Action::Connect);
+        assert_eq!(parse("/$hc/a?sb-hc-action=Accept").action, Action::Accept);
+        assert_eq!(parse("/$hc/a?sb-hc-action=request").action, Action::Unknown);
+    }
+
+    #[test]
+    fn an_encoded_question_mark_splits_when_there_is_no_other() {
+        let target = parse("/$hc/a/b%3Fsb-hc-action=connect&sb-hc-id=1");
+        assert_eq!((target.path, target.id.as_deref()), ("a/b", Some("1")));
+        assert_eq!(target.user_query, "");
+        assert_eq!(parse("/$hc/a%3fb?c").path, "a%3fb");
+    }
+
+    #[test]
+    fn the_filter_of_the_query_is_exact() {
+        // Expectations of Microsoft's own tests.
+        for (query, kept) in [
+            ("a=1&a=2&", "a=1&a=2&"),
+            ("&&&", "&&&"),
+            ("&foo=bar", "&foo=bar"),
+            ("+", "+"),
+            ("sb-hc-undefined", "sb-hc-undefined"),
+            ("sb-hc-sas-key=x", ""),
+            ("sb-hc-action=connect", ""),
+        ] {
+            assert_eq!(
+                Target::parse("/$hc/a", Some(query)).unwrap().user_query,
+                kept
+            );
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_read_in_both_spellings() {
+        for query in [
+            "sb-hc-statusCode=401&sb-hc-statusDescription=go+away%20now",
+            "statusCode=401&statusDescription=go%20away+now",
+        ] {
+            let target = Target::parse("/$hc/a", Some(query)).unwrap();
+            assert_eq!(target.status_code.as_deref(), Some("401"));
+            assert_eq!(target.status_description.as_deref(), Some("go away now"));
+        }
+    }
+
+    #[test]
+    fn a_plus_in_a_token_is_a_plus_but_for_the_first() {
+        let target = parse("/$hc/a?sb-hc-token=SharedAccessSignature+sr=x&sb-hc-id=1");
+        assert_eq!(target.token.as_deref(), Some("SharedAccessSignature sr=x"));
+        let target = parse("/$hc/a?sb-hc-token=SharedAccessSignature%20sig%3Da+b");
+        assert_eq!(
+            target.token.as_deref(),
+            Some("SharedAccessSignature sig=a+b")
+        );
+    }
+
+    #[test]
+    fn other_paths_are_not_for_websockets() {
+        assert_eq!(Target::parse("/a", None), None);
+        assert_eq!(Target::parse("/$hc", None), None);
+        assert_eq!(Target::parse("*", None), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(path in "/\\$hc/.*", query in prop::option::of(".*")) {
+            let _ = Target::parse(&path, query.as_deref());
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! At the wire: raw HTTP clients and an established WebSocket implementation against the whole relay.
+
+mod bed;
+mod control;
+mod data;
+mod limits;
+mod rendezvous;
+mod status;

@@ -1,0 +1,559 @@
+//! The protocol, without input or output.
+
+mod application;
+mod input;
+mod transmit;
+
+use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration, time::Instant};
+
+use super::{
+    SessionStatus,
+    code::{CloseCode, StreamCode},
+    config::{Config, MAX_FRAME, MAX_REASON, RECEIVE_FLOOR, SEND_FLOOR},
+    control_budget::ControlBudget,
+    decoder::Decoder,
+    entry::{Entry, Owner},
+    flow::SharedBudget,
+    id::{BuildIdHasher, MAX_STREAM_COUNT, Role, StreamId},
+    liveness::{Liveness, Verdict},
+    schedule::Scheduler,
+    settings::Settings,
+    state::{ReceiveState, ResetCause, SendState},
+    violation::Violation,
+};
+use crate::{Error, ErrorKind};
+
+/// One end of a session: deterministic, without sockets, clocks, tasks or wakers.
+///
+/// Its methods are of four kinds:
+///
+/// * `handle_*` take what happened outside: bytes, the end of the pipe, time;
+/// * `open`, `accept`, `read`, `write`, … are what the application wants;
+/// * `poll_transmit` gives bytes for the pipe, `poll_event` tells who should be woken, `poll_timeout` when
+///   [`handle_timeout`](Self::handle_timeout) wants to be called;
+/// * the rest are questions.
+///
+/// After any `handle_*` and any application call, events and bytes may be there. An event is a hint to try again:
+/// it is given only to who was told [`Poll::Pending`](std::task::Poll::Pending) before, so that there are never
+/// more than two for each stream.
+#[derive(Debug)]
+pub(super) struct Connection {
+    role: Role,
+    config: Config,
+    decoder: Decoder,
+    /// The DATA frame whose payload is arriving.
+    arriving: Option<Arriving>,
+    /// What the peer said first; `None` until then.
+    peer: Option<Settings>,
+    handshake_until: Instant,
+    streams: HashMap<StreamId, Entry, BuildIdHasher>,
+    /// Streams that have not ended on the wire.
+    live: usize,
+    local: LocalStreams,
+    remote: RemoteStreams,
+    scheduler: Scheduler,
+    outbox: Outbox,
+    receive_budget: SharedBudget,
+    send_budget: SharedBudget,
+    /// Slices of receive blocks that wait in the streams' queues.
+    pinned: usize,
+    control: ControlBudget,
+    liveness: Liveness,
+    local_leave: Option<Leave>,
+    /// The last of our streams that the peer takes, once it is going away.
+    peer_leave: Option<u32>,
+    /// Payload of streams that came after our GOAWAY.
+    ignored: u64,
+    closing: Option<Closing>,
+    events: VecDeque<Event>,
+    bytes_sent: u64,
+    bytes_received: u64,
+}
+
+/// Who should try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Readable(StreamId),
+    Writable(StreamId),
+    /// A stream can be accepted, or none will be any more.
+    Incoming,
+    /// A stream can be opened, or none can be any more.
+    CanOpen,
+    /// The session became ready, goes away, or ended.
+    Changed,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// As one of the two sides wished.
+    Clean,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    stream: StreamId,
+    remaining: u32,
+    fin: bool,
+}
+
+#[derive(Debug)]
+struct LocalStreams {
+    opened: u64,
+    allowed: u64,
+    in_table: usize,
+    opener_waits: bool,
+}
+
+#[derive(Debug)]
+struct RemoteStreams {
+    opened: u64,
+    /// As the peer was told.
+    allowed: u64,
+    in_table: usize,
+    unaccepted: VecDeque<StreamId>,
+    acceptor_waits: bool,
+}
+
+/// Frames of the session that are due: flags, not a queue, so that replies never pile up.
+#[derive(Debug)]
+struct Outbox {
+    introduction: bool,
+    pong: Option<u64>,
+    max_streams: bool,
+}
+
+/// Our own GOAWAY.
+#[derive(Debug)]
+struct Leave {
+    reason: String,
+    sent: bool,
+}
+
+#[derive(Debug)]
+struct Closing {
+    error: Arc<Error>,
+    ending: Ending,
+    last_word: Option<(CloseCode, String)>,
+    /// Set once the driver has seen it.
+    until: Option<Instant>,
+    expired: bool,
+}
+
+impl Connection {
+    pub(super) fn new(role: Role, config: Config, now: Instant) -> Self {
+        let settings = config.settings();
+        Self {
+            role,
+            decoder: Decoder::new(MAX_FRAME as u32),
+            arriving: None,
+            peer: None,
+            handshake_until: now + config.handshake_timeout,
+            streams: HashMap::default(),
+            live: 0,
+            local: LocalStreams {
+                opened: 0,
+                allowed: u64::from(Settings::INITIAL.max_streams),
+                in_table: 0,
+                opener_waits: false,
+            },
+            remote: RemoteStreams {
+                opened: 0,
+                allowed: u64::from(settings.max_streams),
+                in_table: 0,
+                unaccepted: VecDeque::new(),
+                acceptor_waits: false,
+            },
+            scheduler: Scheduler::default(),
+            outbox: Outbox {
+                introduction: true,
+                pong: None,
+                max_streams: false,
+            },
+            receive_budget: SharedBudget::new(RECEIVE_FLOOR, config.receive_pool()),
+            send_budget: SharedBudget::new(SEND_FLOOR, config.send_pool()),
+            pinned: 0,
+            control: ControlBudget::new(now),
+            liveness: Liveness::new(now, config.silence),
+            local_leave: None,
+            peer_leave: None,
+            ignored: 0,
+            closing: None,
+            events: VecDeque::new(),
+            bytes_sent: 0,
+            bytes_received: 0,
+            config,
+        }
+    }
+
+    /// The pipe ended: the peer sends nothing more.
+    pub(super) fn handle_end(&mut self) {
+        if self.is_closing() {
+            return;
+        }
+        if self.peer.is_none() {
+            let seen = self.decoder.partial_preface().unwrap_or_default().len();
+            self.end(
+                Error::new(
+                    ErrorKind::Network,
+                    format!("the connection ended before the peer introduced itself ({seen} bytes came)"),
+                ),
+                Ending::Failed,
+                None,
+            );
+        } else if self.is_going_away() && self.live == 0 {
+            self.end(drained(), Ending::Clean, None);
+        } else {
+            self.end(
+                Error::new(ErrorKind::Network, "the connection to the peer was lost"),
+                Ending::Failed,
+                None,
+            );
+        }
+    }
+
+    /// The pipe broke.
+    pub(super) fn handle_failure(&mut self, error: Error) {
+        self.end(error, Ending::Failed, None);
+    }
+
+    /// Time has passed: the moment of [`poll_timeout`](Self::poll_timeout) was reached, or any other.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(closing) = &mut self.closing {
+            closing.expired |= closing.until.is_some_and(|until| now >= until);
+            return;
+        }
+        if !self.is_reading() {
+            // The silence is ours: we have not looked.
+            self.liveness.on_received(now);
+        }
+        self.control.refill(now);
+        if self.peer.is_none() && now >= self.handshake_until {
+            self.give_up("the peer did not introduce itself in time");
+        } else if self.liveness.on_time(now) == Verdict::Dead {
+            self.give_up("nothing was heard from the peer for too long");
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called. Always in the future of the last call.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        if let Some(closing) = &self.closing {
+            return closing.until;
+        }
+        let handshake = self.peer.is_none().then_some(self.handshake_until);
+        [handshake, self.control.paused_until()]
+            .into_iter()
+            .flatten()
+            .fold(Some(self.liveness.deadline()), |earliest, other| {
+                earliest.map(|earliest| earliest.min(other))
+            })
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether input is wanted now. While it is not, `poll_timeout` tells when to ask again.
+    pub(super) fn is_reading(&self) -> bool {
+        self.control.paused_until().is_none()
+    }
+
+    /// Whether the peer has introduced itself.
+    pub(super) fn is_ready(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Whether one of the sides has said that it takes no new streams.
+    pub(super) fn is_going_away(&self) -> bool {
+        self.local_leave.is_some() || self.peer_leave.is_some()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    /// Why the session ended, once it has.
+    pub(super) fn ended(&self) -> Option<(&Arc<Error>, Ending)> {
+        let closing = self.closing.as_ref()?;
+        Some((&closing.error, closing.ending))
+    }
+
+    /// Whether the last frame and the peer's farewell have had their time.
+    pub(super) fn is_expired(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.expired)
+    }
+
+    pub(super) fn status(&self) -> SessionStatus {
+        SessionStatus {
+            live_streams: self.live,
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            round_trip_time: self.round_trip_time(),
+        }
+    }
+
+    fn round_trip_time(&self) -> Option<Duration> {
+        self.liveness.round_trip()
+    }
+
+    /// What peers of this session are held to.
+    fn peer_settings(&self) -> Settings {
+        self.peer.unwrap_or(Settings::INITIAL)
+    }
+
+    fn give_up(&mut self, why: &'static str) {
+        self.end(
+            Error::new(ErrorKind::Timeout, why),
+            Ending::Failed,
+            Some((CloseCode::TIMEOUT, why.to_owned())),
+        );
+    }
+
+    fn misbehaved(&mut self, violation: Violation) {
+        self.end(
+            violation.into_error(),
+            Ending::Failed,
+            Some((violation.code(), violation.to_string())),
+        );
+    }
+
+    /// Ends the session and with it every stream. The first reason stays.
+    fn end(&mut self, error: Error, ending: Ending, last_word: Option<(CloseCode, String)>) {
+        if self.is_closing() {
+            return;
+        }
+        self.closing = Some(Closing {
+            error: Arc::new(error),
+            ending,
+            last_word,
+            until: None,
+            expired: false,
+        });
+        for (id, entry) in &mut self.streams {
+            if std::mem::take(&mut entry.receive.reader_waits) {
+                self.events.push_back(Event::Readable(*id));
+            }
+            if std::mem::take(&mut entry.send.writer_waits) {
+                self.events.push_back(Event::Writable(*id));
+            }
+            // Nothing of it can leave any more.
+            entry.send.queue.clear();
+        }
+        self.wake_acceptor();
+        self.wake_opener();
+        self.events.push_back(Event::Changed);
+    }
+
+    fn wake_acceptor(&mut self) {
+        if std::mem::take(&mut self.remote.acceptor_waits) {
+            self.events.push_back(Event::Incoming);
+        }
+    }
+
+    fn wake_opener(&mut self) {
+        if std::mem::take(&mut self.local.opener_waits) {
+            self.events.push_back(Event::CanOpen);
+        }
+    }
+
+    /// Puts a new stream into the table.
+    fn insert(&mut self, entry: Entry) {
+        let id = entry.id;
+        self.live += 1;
+        if id.opener() == self.role {
+            self.local.in_table += 1;
+        } else {
+            self.remote.in_table += 1;
+        }
+        self.receive_budget.join();
+        self.send_budget.join();
+        self.streams.insert(id, entry);
+    }
+
+    /// Books what has ended of a stream, and forgets it when nothing is left.
+    fn settle(&mut self, id: StreamId) {
+        let Some(entry) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if entry.is_ended() && !entry.end_booked {
+            entry.end_booked = true;
+            self.live -= 1;
+        }
+        let removable = entry.is_removable() || (self.closing.is_some() && entry.owner == Owner::Released);
+        if !removable {
+            return;
+        }
+        self.drop_unread(id);
+        if let Some(entry) = self.streams.remove(&id) {
+            self.live -= usize::from(!entry.end_booked);
+        }
+        self.receive_budget.leave();
+        self.send_budget.leave();
+        if id.opener() == self.role {
+            self.local.in_table -= 1;
+            if self.can_open() {
+                self.wake_opener();
+            }
+        } else {
+            self.remote.in_table -= 1;
+            self.offer_streams();
+        }
+    }
+
+    /// Whether a stream could be opened now.
+    pub(super) fn can_open(&self) -> bool {
+        self.local.opened < self.local.allowed && self.local.in_table < self.config.max_streams
+    }
+
+    /// How many streams the peer may have opened, all in all, by what is in use now.
+    fn stream_allowance(&self) -> u64 {
+        let table = self.config.max_streams - self.remote.in_table;
+        let queue = self.config.max_unaccepted - self.remote.unaccepted.len();
+        (self.remote.opened + table.min(queue) as u64).min(MAX_STREAM_COUNT)
+    }
+
+    /// Makes a MAX_STREAMS due when the peer has used half of what it could have.
+    fn offer_streams(&mut self) {
+        let allowance = self.stream_allowance();
+        let left = self.remote.allowed - self.remote.opened;
+        if allowance > self.remote.allowed && left * 2 <= allowance - self.remote.opened {
+            self.outbox.max_streams = true;
+        }
+    }
+
+    /// Drops what was received and not read, and gives its credit back to the budget.
+    fn drop_unread(&mut self, id: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&id) {
+            self.pinned -= entry.receive.queue.moved_slices();
+            entry.receive.queue.clear();
+            entry.receive.credit_due = false;
+            entry.receive.window.abandon(&mut self.receive_budget);
+        }
+    }
+
+    /// Drops what was written and has not left.
+    fn drop_unsent(&mut self, id: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&id) {
+            let before = entry.send.queue.len() as u64;
+            entry.send.queue.clear();
+            self.send_budget.change(before, 0);
+        }
+    }
+
+    fn wake_reader(&mut self, id: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&id)
+            && std::mem::take(&mut entry.receive.reader_waits)
+        {
+            self.events.push_back(Event::Readable(id));
+        }
+    }
+
+    fn wake_writer(&mut self, id: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&id)
+            && std::mem::take(&mut entry.send.writer_waits)
+        {
+            self.events.push_back(Event::Writable(id));
+        }
+    }
+
+    /// Ends the sending direction of a stream early, unless it has ended.
+    fn begin_reset(&mut self, id: StreamId, code: StreamCode, cause: ResetCause) {
+        let Some(entry) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if !entry.send.state.is_sending() {
+            return;
+        }
+        entry.send.state = SendState::Resetting(code, cause);
+        entry.schedule_control(&mut self.scheduler);
+        self.drop_unsent(id);
+        self.wake_writer(id);
+    }
+
+    /// Ends the receiving direction of a stream early, unless it has ended.
+    fn begin_stop(&mut self, id: StreamId, code: StreamCode) {
+        let Some(entry) = self.streams.get_mut(&id) else {
+            return;
+        };
+        match entry.receive.state {
+            ReceiveState::Open => {
+                entry.receive.state = ReceiveState::Stopped;
+                entry.receive.stop_due = Some(code);
+                entry.schedule_control(&mut self.scheduler);
+            }
+            // The peer has nothing more to stop, but what it sent is not wanted.
+            ReceiveState::Finished => entry.receive.state = ReceiveState::Discarded,
+            ReceiveState::Reset(_) | ReceiveState::Stopped | ReceiveState::Discarded => {}
+        }
+        self.drop_unread(id);
+        self.wake_reader(id);
+    }
+}
+
+/// Why a session ended that both sides let run out.
+fn drained() -> Error {
+    Error::new(ErrorKind::Closed, "the session was drained and closed")
+}
+
+/// At most [`MAX_REASON`] bytes of a text.
+fn reason(text: &str) -> String {
+    let mut end = text.len().min(MAX_REASON);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+#[cfg(any(test, fuzzing))]
+impl Connection {
+    /// Checks what must hold between any two calls.
+    pub(super) fn assert_consistent(&self) {
+        let granted: u64 = self
+            .streams
+            .values()
+            .map(|entry| entry.receive.window.held())
+            .sum();
+        let unread: u64 = self
+            .streams
+            .values()
+            .map(|entry| entry.receive.queue.len() as u64)
+            .sum();
+        let pinned: usize = self
+            .streams
+            .values()
+            .map(|entry| entry.receive.queue.moved_slices())
+            .sum();
+        assert!(granted <= self.config.effective_receive_budget(), "granted {granted}");
+        assert!(unread <= granted, "unread {unread} of {granted}");
+        assert_eq!(pinned, self.pinned);
+        assert!(pinned <= self.config.max_pinning_slices());
+        assert!(self.remote.in_table <= self.config.max_streams);
+        assert!(self.local.in_table <= self.config.max_streams);
+        assert!(self.remote.unaccepted.len() <= self.config.max_unaccepted);
+        assert_eq!(self.local.in_table + self.remote.in_table, self.streams.len());
+        assert!(self.events.len() <= 2 * self.streams.len() + 16, "{:?}", self.events);
+        assert!(self.scheduler.control.len() <= self.streams.len());
+        let live = self.streams.values().filter(|entry| !entry.end_booked).count();
+        assert_eq!(live, self.live);
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    pub(super) fn held_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Written bytes that wait on all streams.
+    pub(super) fn queued(&self) -> u64 {
+        self.streams
+            .values()
+            .map(|entry| entry.send.queue.len() as u64)
+            .sum()
+    }
+
+    pub(super) fn pinned(&self) -> usize {
+        self.pinned
+    }
+}
