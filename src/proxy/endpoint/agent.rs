@@ -15,12 +15,9 @@ use http::{Request, Response};
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
+    rt::{Read, ReadBufCursor, Write},
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use super::{
     body::RequestBody,
@@ -32,8 +29,8 @@ use crate::{
     tunnel::{OpenOptions, Target, TunnelStream},
 };
 
-/// How long opening a stream may take. It costs no round trip on a standing tunnel; on the first use the relay is
-/// dialled: TCP, TLS and the agent's rendezvous, with a retry or two.
+/// How long opening a stream may take, dialling included. The tunnels of this crate give up sooner and say why; this
+/// is for those from elsewhere.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a finished exchange may take to close its stream in good order before it is reset.
@@ -69,7 +66,7 @@ impl AgentConnection {
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(stream)
             .await
             .map_err(no_answer)?;
 
@@ -137,23 +134,23 @@ struct AgentStream {
     closing: Arc<Closing>,
 }
 
-impl AsyncRead for AgentStream {
+impl Read for AgentStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
+        buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Read::poll_read(Pin::new(&mut self.stream), cx, buf)
     }
 }
 
-impl AsyncWrite for AgentStream {
+impl Write for AgentStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Write::poll_write(Pin::new(&mut self.stream), cx, buf)
     }
 
     fn poll_write_vectored(
@@ -161,20 +158,20 @@ impl AsyncWrite for AgentStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        Write::poll_write_vectored(Pin::new(&mut self.stream), cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        Write::is_write_vectored(&self.stream)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Write::poll_flush(Pin::new(&mut self.stream), cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_allowed() {
-            Pin::new(&mut self.stream).poll_shutdown(cx)
+            Write::poll_shutdown(Pin::new(&mut self.stream), cx)
         } else {
             Poll::Ready(Ok(()))
         }

@@ -12,26 +12,28 @@ pub(super) const AGENT_HOST: &str = "kubernetes-api";
 
 /// Headers about one connection, not about the message. `Trailer` is not among them: the HTTP library sends only
 /// trailers that it announces.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("proxy-connection"),
     HeaderName::from_static("keep-alive"),
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
     header::PROXY_AUTHORIZATION,
     header::PROXY_AUTHENTICATE,
 ];
 
 /// What a client has no business to tell the agent: who it is (but for `Impersonate-*`, on which the agent decides),
 /// by which ways it came, how the agent shall audit it, and what is for the relay.
-const NOT_FOR_THE_AGENT: [HeaderName; 7] = [
+const NOT_FOR_THE_AGENT: [HeaderName; 8] = [
     // The run secret is ours, the caller's token is put on at the end.
     header::AUTHORIZATION,
     header::COOKIE,
     // Answered here: the HTTP library sends `100 Continue` once the body is first wanted.
     header::EXPECT,
     header::FORWARDED,
+    header::VIA,
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static(telemetry::HEADER_AUDIT_ID),
     HeaderName::from_static("servicebusauthorization"),
@@ -88,18 +90,14 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> Result<(), Failure> {
 
 /// Removes from a response what is not for the client, and turns `Location` into a local one.
 pub(super) fn clean_response(headers: &mut HeaderMap, base_path: &str) {
-    let named = connection_options(headers);
+    let mut named = connection_options(headers);
+    // Without its length a response would be another one.
+    named.retain(|name| name != header::CONTENT_LENGTH);
     remove_hop_by_hop(headers, &named);
     // Cookies and cross-origin grants of the API server would be the browser's concern, and of all ports of 127.0.0.1.
     headers.remove(header::SET_COOKIE);
     remove_if(headers, |name| has_prefix(name, &["access-control-"]));
-    if headers
-        .get_all(header::WWW_AUTHENTICATE)
-        .iter()
-        .any(is_connection_bound)
-    {
-        headers.remove(header::WWW_AUTHENTICATE);
-    }
+    remove_connection_bound_challenges(headers);
     if let Some(location) = headers.get(header::LOCATION)
         && let Some(local) = local_location(location, base_path)
     {
@@ -178,13 +176,21 @@ fn has_prefix(name: &HeaderName, prefixes: &[&str]) -> bool {
 }
 
 /// Negotiate and NTLM authenticate a connection, not a request; through a proxy they can only mislead.
-fn is_connection_bound(challenge: &HeaderValue) -> bool {
-    let scheme = challenge
-        .as_bytes()
-        .split(|byte| *byte == b' ')
-        .next()
-        .unwrap_or_default();
-    scheme.eq_ignore_ascii_case(b"Negotiate") || scheme.eq_ignore_ascii_case(b"NTLM")
+fn remove_connection_bound_challenges(headers: &mut HeaderMap) {
+    let challenges: Vec<HeaderValue> = headers
+        .get_all(header::WWW_AUTHENTICATE)
+        .iter()
+        .filter(|challenge| {
+            let mut words = challenge.as_bytes().split(|byte| b" ,".contains(byte));
+            let scheme = words.next().unwrap_or_default();
+            !scheme.eq_ignore_ascii_case(b"Negotiate") && !scheme.eq_ignore_ascii_case(b"NTLM")
+        })
+        .cloned()
+        .collect();
+    headers.remove(header::WWW_AUTHENTICATE);
+    for challenge in challenges {
+        headers.append(header::WWW_AUTHENTICATE, challenge);
+    }
 }
 
 /// `None` where the value stands as it is: a relative reference is resolved below the base path already, and another
@@ -233,6 +239,8 @@ mod tests {
             "cookie",
             "expect",
             "forwarded",
+            "via",
+            "http2-settings",
             "x-forwarded-for",
             "x-forwarded-proto",
             "x-real-ip",
@@ -369,16 +377,20 @@ mod tests {
     #[test]
     fn a_response_loses_what_is_of_another_hop() {
         let mut headers = map(&[
-            ("connection", "x-hop"),
+            ("connection", "x-hop, content-length"),
             ("x-hop", "1"),
+            ("content-length", "3"),
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("set-cookie", "a=b"),
             ("access-control-allow-origin", "*"),
             ("www-authenticate", "Negotiate abc"),
+            ("www-authenticate", "Bearer"),
+            ("www-authenticate", "ntlm"),
         ]);
         clean_response(&mut headers, "/proxies/1");
-        assert_eq!(headers, map(&[]));
+        let kept = [("content-length", "3"), ("www-authenticate", "Bearer")];
+        assert_eq!(headers, map(&kept));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod admission;
 mod failures;
 mod forwarding;
 mod limits;
+mod real_tunnel;
 mod streaming;
 mod support;
 mod upgrades;
