@@ -28,8 +28,9 @@ impl Route {
             .ok_or_else(|| {
                 Failure::new(
                     Reason::NotFound,
-                    "the path at the local proxy is not /proxies/<id of a cluster>/…; use the server address of the \
-                     kubeconfig that the proxy wrote",
+                    "the path at the local proxy does not begin with /proxies/<id of a cluster>; use the server \
+                     address of the kubeconfig that the proxy wrote (`kubectl get --raw` leaves its path out: give \
+                     it the whole one)",
                 )
             })
     }

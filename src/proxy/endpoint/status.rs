@@ -11,6 +11,9 @@ use crate::{Error, ErrorKind, telemetry};
 /// When a client that met [`Reason::TooManyRequests`] may come again. A running request usually ends within it.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
+/// Room for any message; a text longer than this does not help on a terminal.
+const MAX_MESSAGE: usize = 1024;
+
 /// The machine-readable part of a refusal. The names are those of `metav1.StatusReason`, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -71,7 +74,7 @@ impl Failure {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
-            message: message.into(),
+            message: printable(&message.into()),
             tracking_id: None,
         }
     }
@@ -125,9 +128,8 @@ impl Failure {
     fn from_error(reason: Reason, lead: &str, error: &Error, default_help: &str) -> Self {
         let help = error.help().unwrap_or(default_help);
         Self {
-            reason,
-            message: format!("{lead}: {}; {help}", error.report()),
             tracking_id: error.tracking_id().map(str::to_owned),
+            ..Self::new(reason, format!("{lead}: {}; {help}", error.report()))
         }
     }
 
@@ -175,6 +177,9 @@ impl Failure {
             HeaderValue::from_static("application/json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(warning) = warning(&self.message) {
+            headers.insert(header::WARNING, warning);
+        }
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -183,6 +188,21 @@ impl Failure {
         }
         response
     }
+}
+
+/// Peers' words are part of messages, and end on a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .take(MAX_MESSAGE)
+        .collect()
+}
+
+/// The message once more, as a `Warning` header: kubectl shows those of every response, but of a failed discovery,
+/// its first request, it shows nothing of the `Status` body and only says that the server is unavailable.
+fn warning(message: &str) -> Option<HeaderValue> {
+    let escaped = message.replace('\\', "\\\\").replace('"', "\\\"");
+    HeaderValue::try_from(format!("299 - \"{escaped}\"")).ok()
 }
 
 #[derive(Serialize)]
@@ -296,6 +316,23 @@ mod tests {
                 .message()
                 .ends_with("; run `az login`")
         );
+    }
+
+    #[test]
+    fn the_message_is_a_warning_too() {
+        let failure = Failure::new(Reason::BadGateway, "it said \"C:\\\u{1b}[31m\r\nü\"");
+        assert_eq!(failure.message(), "it said \"C:\\ [31m  ü\"");
+        let response = failure.into_response(&CorrelationId::from_static_text("id"));
+        assert_eq!(
+            response.headers()["warning"].as_bytes(),
+            "299 - \"it said \\\"C:\\\\ [31m  ü\\\"\"".as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_message_has_a_length() {
+        let failure = Failure::new(Reason::BadGateway, "ü".repeat(MAX_MESSAGE * 2));
+        assert_eq!(failure.message(), "ü".repeat(MAX_MESSAGE));
     }
 
     #[test]

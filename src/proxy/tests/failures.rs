@@ -102,6 +102,15 @@ async fn a_tunnel_that_does_not_open_is_a_504() {
     assert!(message.contains("30 seconds"), "{message}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_that_does_not_come_is_a_504() {
+    let bed = Bed::with(FakeTunnel::raw(), FakeAuth::hanging(), |proxy| proxy).await;
+    let (code, _, message) = answer_of(&bed, ClientVersion::Http2).await;
+    assert_eq!(code, StatusCode::GATEWAY_TIMEOUT);
+    assert!(message.contains("no token for you within 30"), "{message}");
+    assert_eq!(bed.tunnel.opened(), 0);
+}
+
 #[tokio::test]
 async fn an_agent_that_breaks_before_it_answers_is_a_502() {
     for before in ["", "HTTP/1.1 2", "nonsense\r\n\r\n"] {

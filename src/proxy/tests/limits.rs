@@ -11,12 +11,14 @@ use tokio::{
 };
 
 use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, channel, data, empty, is_ended,
-    limits, next_data, ok, raw_exchange, status_of, text,
+    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, StreamEnd, channel, data, empty,
+    is_ended, limits, next_data, ok, raw_exchange, status_of, text,
 };
 use crate::{
     net::Alpn,
-    proxy::endpoint::limits::{HEADER_READ_LIMIT, MAX_HEADER_BYTES, MAX_HEADERS, PROOF_LIMIT},
+    proxy::endpoint::limits::{
+        HEADER_READ_LIMIT, MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, PROOF_LIMIT,
+    },
 };
 
 /// An agent whose answers never end.
@@ -88,6 +90,43 @@ async fn a_connection_too_many_waits_for_a_place() {
 }
 
 #[tokio::test]
+async fn a_stream_too_many_waits_for_its_connection() {
+    let bed = Bed::with(endless(), FakeAuth::fixed(), |proxy| proxy).await;
+    let client = bed.client(ClientVersion::Http2).await;
+    let most = MAX_HTTP2_STREAMS as usize;
+    let mut watches = Vec::new();
+    for _ in 0..most {
+        let request = bed.request("GET", "/").body(empty()).expect("a request");
+        watches.push(client.start(request).await.expect("a head"));
+    }
+    let request = bed.request("GET", "/").body(empty()).expect("a request");
+    let waiting = tokio::spawn(client.start(request));
+    // Another connection's whole exchange leaves the waiting one more than enough turns.
+    let mut other = bed.client(ClientVersion::Http1).await;
+    let request = bed.request("GET", "/").body(empty()).expect("a request");
+    drop(other.send(request).await.expect("a head"));
+    assert_eq!(bed.tunnel.opened(), most + 1);
+    assert!(!waiting.is_finished());
+
+    drop(watches.pop());
+    let response = waiting.await.expect("no panic").expect("a head");
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_does_not_close_is_reset() {
+    let tunnel = FakeTunnel::that_does_not_close();
+    let bed = Bed::with(tunnel, FakeAuth::fixed(), |proxy| proxy).await;
+    let mut client = bed.client(ClientVersion::Http2).await;
+    let request = bed.request("GET", "/").body(empty()).expect("a request");
+    let response = client.send(request).await.expect("an answer");
+    assert_eq!(text(response.into_body()).await, "pods");
+    let start = Instant::now();
+    assert_eq!(bed.tunnel.next_end().await, StreamEnd::Reset);
+    assert!(start.elapsed() >= Duration::from_secs(4));
+}
+
+#[tokio::test]
 async fn headers_pass_up_to_their_limits_and_not_beyond() {
     let bed = Bed::start(|request| async move {
         let size: usize = request.headers().values().map(http::HeaderValue::len).sum();
@@ -135,6 +174,7 @@ async fn who_does_not_shake_hands_is_let_go() {
         .await
         .expect("connected");
     let _ = silent.read(&mut [0; 1]).await;
+    assert!(start.elapsed() >= Duration::from_secs(1));
     assert!(start.elapsed() <= Duration::from_secs(60));
 }
 

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FrameSender, StreamEnd, TestBody, channel, data, empty,
-    is_ended, next_data, ok, raw_exchange, text,
+    BOTH_VERSIONS, Bed, ClientVersion, FrameSender, StreamEnd, TestBody, body, channel, data,
+    empty, is_ended, next_data, ok, raw_exchange, text,
 };
 use crate::net::Alpn;
 
@@ -74,7 +74,67 @@ async fn upload_and_answer_run_at_the_same_time() {
         }
         drop(frames);
         assert!(is_ended(&mut echo).await, "{version:?}");
+        assert_eq!(bed.tunnel.next_end().await, StreamEnd::Closed);
     }
+}
+
+#[tokio::test]
+async fn a_whole_exchange_closes_its_stream_in_good_order() {
+    let bed = Bed::start(|request| async {
+        let answer = text(request.into_body()).await;
+        ok(answer)
+    })
+    .await;
+    for version in BOTH_VERSIONS {
+        for (method, sent) in [
+            ("GET", ""),
+            ("HEAD", ""),
+            ("POST", ""),
+            ("PUT", "manifest"),
+            ("DELETE", "options"),
+        ] {
+            let mut client = bed.client(version).await;
+            let request = bed
+                .request(method, "/")
+                .body(body(sent))
+                .expect("a request");
+            let response = client.send(request).await.expect("an answer");
+            assert_eq!(text(response.into_body()).await, sent);
+            let end = bed.tunnel.next_end().await;
+            assert_eq!(end, StreamEnd::Closed, "{version:?} {method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_upload_leaves_the_others_of_its_connection() {
+    let bed = Bed::start(|request| async move {
+        if request.uri().path() == "/stalled" {
+            std::future::pending::<()>().await;
+        }
+        ok(text(request.into_body()).await)
+    })
+    .await;
+    let mut client = bed.client(ClientVersion::Http2).await;
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        let request = bed
+            .request("POST", "/stalled")
+            .body(body(vec![0; 1024 * 1024]))
+            .expect("a request");
+        stalled.push(tokio::spawn(client.start(request)));
+    }
+    while bed.tunnel.opened() < stalled.len() {
+        tokio::task::yield_now().await;
+    }
+    let sent = "x".repeat(256 * 1024);
+    let request = bed
+        .request("POST", "/")
+        .body(body(sent.clone()))
+        .expect("a request");
+    let response = client.send(request).await.expect("an answer");
+    assert!(text(response.into_body()).await == sent);
+    assert!(stalled.iter().all(|upload| !upload.is_finished()));
 }
 
 #[tokio::test]

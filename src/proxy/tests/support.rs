@@ -181,6 +181,20 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Sends over HTTP/2 without holding the client.
+    pub(super) fn start(
+        &self,
+        request: Request<TestBody>,
+    ) -> impl Future<Output = hyper::Result<Response<Incoming>>> + Send + 'static {
+        let Self::Http2(sender) = self else {
+            panic!("HTTP/1.1 carries one request at a time")
+        };
+        let mut sender = sender.clone();
+        async move { sender.send_request(request).await }
+    }
+}
+
 pub(super) fn empty() -> TestBody {
     body("")
 }
@@ -269,6 +283,14 @@ pub(super) struct FakeTunnel {
     ends: mpsc::UnboundedSender<StreamEnd>,
     ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<StreamEnd>>,
     raw: Mutex<Vec<DuplexStream>>,
+    shutdown: Shutdown,
+}
+
+/// What a stream of the tunnel does when it is to be closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shutdown {
+    Works,
+    Hangs,
 }
 
 enum Behaviour {
@@ -310,6 +332,14 @@ impl FakeTunnel {
         Self::new(Behaviour::Hang)
     }
 
+    /// As [`serving`](Self::serving) with a plain answer, but its streams never finish closing.
+    pub(super) fn that_does_not_close() -> Self {
+        Self {
+            shutdown: Shutdown::Hangs,
+            ..Self::serving(|_| async { ok("pods") })
+        }
+    }
+
     fn new(behaviour: Behaviour) -> Self {
         let (ends, ended) = mpsc::unbounded_channel();
         Self {
@@ -318,6 +348,7 @@ impl FakeTunnel {
             ends,
             ended: tokio::sync::Mutex::new(ended),
             raw: Mutex::default(),
+            shutdown: Shutdown::Works,
         }
     }
 
@@ -372,6 +403,7 @@ impl Tunnel for FakeTunnel {
         }
         Ok(TunnelStream::from_io(WatchedStream {
             stream: near,
+            shutdown: self.shutdown,
             end: StreamEnd::Reset,
             ends: self.ends.clone(),
         }))
@@ -393,6 +425,7 @@ impl Tunnel for FakeTunnel {
 /// Reports whether it was shut down before it was dropped.
 struct WatchedStream {
     stream: DuplexStream,
+    shutdown: Shutdown,
     end: StreamEnd,
     ends: mpsc::UnboundedSender<StreamEnd>,
 }
@@ -421,6 +454,9 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.shutdown == Shutdown::Hangs {
+            return Poll::Pending;
+        }
         self.end = StreamEnd::Closed;
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
@@ -432,7 +468,7 @@ impl Drop for WatchedStream {
     }
 }
 
-type TokenSource = dyn Fn(Freshness) -> Result<AccessToken> + Send + Sync;
+type TokenSource = dyn Fn(Freshness) -> BoxFuture<'static, Result<AccessToken>> + Send + Sync;
 
 /// Gives what the test says.
 pub(super) struct FakeAuth(Box<TokenSource>);
@@ -445,14 +481,20 @@ impl FakeAuth {
     pub(super) fn new(
         source: impl Fn(Freshness) -> Result<AccessToken> + Send + Sync + 'static,
     ) -> Self {
-        Self(Box::new(source))
+        Self(Box::new(move |freshness| {
+            std::future::ready(source(freshness)).boxed()
+        }))
+    }
+
+    pub(super) fn hanging() -> Self {
+        Self(Box::new(|_| std::future::pending().boxed()))
     }
 }
 
 #[async_trait]
 impl AuthProvider for FakeAuth {
     async fn token(&self, request: &TokenRequest) -> Result<AccessToken> {
-        (self.0)(request.freshness())
+        (self.0)(request.freshness()).await
     }
 }
 
