@@ -160,12 +160,7 @@ impl Forward {
             None => Ok(self.stream(answer)),
             Some(_) if status == StatusCode::SWITCHING_PROTOCOLS => self.switch(answer),
             Some(_) if status.is_client_error() || status.is_server_error() => {
-                let mut response = self.stream(answer);
-                // Whatever the client sent ahead for the new protocol must not be read as a request.
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
-                Ok(response)
+                Ok(self.stream(answer))
             }
             // A redirect or a page instead of the upgrade: passed on, it would be followed with credentials, or kept
             // as a pipe to who knows what.

@@ -17,7 +17,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
@@ -69,6 +69,8 @@ impl Endpoint {
 
     /// Answers one request; whatever goes wrong is an answer too.
     async fn serve(&self, request: Request<Incoming>, proof: &Proof) -> Response<ResponseBody> {
+        let asks_for_upgrade = request.version() == Version::HTTP_11
+            && request.headers().contains_key(header::UPGRADE);
         let correlation_id = CorrelationId::of_request(request.headers(), self.session);
         // The path without its query, which may carry what is not for a log.
         let span = tracing::debug_span!(
@@ -99,6 +101,12 @@ impl Endpoint {
             telemetry::HEADER_CORRELATION_ID,
             correlation_id.as_header().clone(),
         );
+        if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // What the client may have sent ahead for the new protocol must not be read as its next request.
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 

@@ -2,7 +2,10 @@
 
 use http::{Request, StatusCode, header};
 
-use super::support::{BOTH_VERSIONS, Bed, FakeAuth, FakeTunnel, empty, ok, status_of, text};
+use super::{
+    fakes::{FakeAuth, FakeTunnel},
+    support::{BOTH_VERSIONS, Bed, empty, ok, status_of, text},
+};
 use crate::{
     ErrorKind,
     net::{Alpn, Connector, Endpoint, Security, TrustRoots},

@@ -8,9 +8,9 @@ use std::{
 use http::{Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
-use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, TOKEN, empty, ok, read_until,
-    status_of, text,
+use super::{
+    fakes::{FakeAuth, FakeTunnel, TOKEN},
+    support::{BOTH_VERSIONS, Bed, ClientVersion, empty, ok, read_until, status_of, text},
 };
 use crate::{
     Error, ErrorKind,

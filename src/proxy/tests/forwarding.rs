@@ -8,9 +8,12 @@ use std::sync::{
 use http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use tokio::io::AsyncWriteExt;
 
-use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, TOKEN, body, channel, data, empty,
-    headers_of, ok, raw_exchange, read_until, text,
+use super::{
+    fakes::{FakeAuth, FakeTunnel, TOKEN},
+    support::{
+        BOTH_VERSIONS, Bed, ClientVersion, body, channel, data, empty, headers_of, ok,
+        raw_exchange, read_until, text,
+    },
 };
 use crate::{
     auth::{AccessToken, Freshness},

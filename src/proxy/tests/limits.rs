@@ -10,9 +10,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FakeAuth, FakeTunnel, StreamEnd, channel, data, empty,
-    is_ended, limits, next_data, ok, raw_exchange, status_of, text,
+use super::{
+    fakes::{FakeAuth, FakeTunnel, StreamEnd},
+    support::{
+        BOTH_VERSIONS, Bed, ClientVersion, channel, data, empty, is_ended, limits, next_data, ok,
+        raw_exchange, status_of, text,
+    },
 };
 use crate::{
     net::Alpn,

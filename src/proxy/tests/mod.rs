@@ -2,6 +2,7 @@
 
 mod admission;
 mod failures;
+mod fakes;
 mod forwarding;
 mod limits;
 mod real_tunnel;

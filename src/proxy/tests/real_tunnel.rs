@@ -10,9 +10,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::support::{
-    BOTH_VERSIONS, Bed, FakeAuth, FakeTunnel, FrameSender, TestBody, channel, data, empty,
-    next_data, read_until,
+use super::{
+    fakes::{FakeAuth, FakeTunnel},
+    support::{
+        BOTH_VERSIONS, Bed, FrameSender, TestBody, channel, data, empty, next_data, read_until,
+    },
 };
 use crate::{
     Tunnel,

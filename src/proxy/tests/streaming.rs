@@ -11,9 +11,12 @@ use tokio::{
     sync::{Mutex, mpsc, oneshot},
 };
 
-use super::support::{
-    BOTH_VERSIONS, Bed, ClientVersion, FrameSender, StreamEnd, TestBody, body, channel, data,
-    empty, is_ended, next_data, ok, raw_exchange, text,
+use super::{
+    fakes::StreamEnd,
+    support::{
+        BOTH_VERSIONS, Bed, ClientVersion, FrameSender, TestBody, body, channel, data, empty,
+        is_ended, next_data, ok, raw_exchange, text,
+    },
 };
 use crate::net::Alpn;
 

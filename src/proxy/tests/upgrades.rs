@@ -3,8 +3,9 @@
 use http::{Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::support::{
-    Bed, FakeAuth, FakeTunnel, StreamEnd, body, empty, ok, raw_exchange, read_until,
+use super::{
+    fakes::{FakeAuth, FakeTunnel, StreamEnd},
+    support::{Bed, body, empty, ok, raw_exchange, read_until},
 };
 use crate::net::{Alpn, NetStream};
 
@@ -158,6 +159,7 @@ async fn anything_between_agreement_and_refusal_is_a_bad_gateway() {
         let head = read_until(&mut client, "\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 502 "), "{status}: {head}");
         assert!(!head.contains("evil"), "{head}");
+        assert!(head.contains("connection: close\r\n"), "{head}");
         assert_eq!(bed.tunnel.next_end().await, StreamEnd::Reset);
     }
 }
