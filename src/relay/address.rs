@@ -277,6 +277,7 @@ mod tests {
             "sb://rel$ay.example/",
             "sb://[::1/",
             "sb://[nonsense]/",
+            &format!("sb://{}/", "a".repeat(MAX_HOST_LENGTH + 1)),
         ] {
             RelayUrl::parse(text).expect_err(text);
         }

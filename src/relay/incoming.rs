@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
 use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 use tracing::debug;
 
@@ -139,10 +139,11 @@ impl fmt::Debug for IncomingConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Header values may be credentials for what is behind the listener.
         let accept = &self.waiting().accept;
+        let header_names: Vec<_> = accept.headers.keys().map(HeaderName::as_str).collect();
         f.debug_struct("IncomingConnection")
             .field("id", &accept.id)
             .field("remote_address", &self.remote_address())
-            .field("headers", &accept.headers.keys())
+            .field("header_names", &header_names)
             .finish_non_exhaustive()
     }
 }
@@ -231,4 +232,4 @@ const ANSWERED_ONCE: &str =
 const ACCEPT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A flood of senders must not make a flood of sockets here; those beyond wait until the relay turns them away.
-const MAX_BACKGROUND_REJECTIONS: usize = 16;
+pub(super) const MAX_BACKGROUND_REJECTIONS: usize = 16;

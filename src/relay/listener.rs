@@ -1,6 +1,6 @@
 //! [`RelayListener`]: the party that waits to be connected to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     HybridConnection, IncomingConnection, ListenerState, ListenerStates, RelayCredential,
-    registration::{CLOSE_LIMIT, INCOMING_QUEUE, Registration},
+    registration::{CLOSE_LIMIT, INCOMING_QUEUE, Registration, WallClock},
 };
 use crate::{Error, ErrorKind, Result, net::Connector};
 
@@ -71,6 +71,16 @@ impl RelayListener {
         hybrid_connection: HybridConnection,
         credential: RelayCredential,
     ) -> Self {
+        let clock = Arc::new(SystemTime::now);
+        Self::start_with_clock(connector, hybrid_connection, credential, clock)
+    }
+
+    pub(super) fn start_with_clock(
+        connector: Connector,
+        hybrid_connection: HybridConnection,
+        credential: RelayCredential,
+        clock: WallClock,
+    ) -> Self {
         let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
         let (state_sender, state) = watch::channel(ListenerState::Connecting);
         let stop = CancellationToken::new();
@@ -78,6 +88,7 @@ impl RelayListener {
             connector,
             hybrid_connection.clone(),
             credential,
+            clock,
             incoming_sender,
             state_sender,
             stop.clone(),

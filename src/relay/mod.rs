@@ -29,12 +29,20 @@ mod keep_alive;
 mod listener;
 mod registration;
 mod rendezvous;
+#[cfg_attr(
+    not(feature = "relay-server"),
+    allow(dead_code, reason = "its server half serves the embedded relay")
+)]
 mod sas;
 mod sender;
 #[cfg(feature = "relay-server")]
 pub mod server;
 mod status;
 mod stream;
+#[cfg_attr(
+    not(feature = "relay-server"),
+    allow(dead_code, reason = "its server half serves the embedded relay")
+)]
 mod websocket;
 
 #[cfg(test)]

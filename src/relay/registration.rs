@@ -35,11 +35,15 @@ use crate::{
     telemetry::SPAN_RELAY_CONNECT,
 };
 
+/// What tokens are made by. Passed in, so that a test's token ages with its virtual time.
+pub(super) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
 /// Keeps a listener registered, for ever.
 pub(super) struct Registration {
     connector: Connector,
     hybrid_connection: HybridConnection,
     credential: RelayCredential,
+    clock: WallClock,
     /// One for the life of the listener, so that its registrations are found in the relay's logs.
     id: Uuid,
     dialler: Arc<Dialler>,
@@ -53,6 +57,7 @@ impl Registration {
         connector: Connector,
         hybrid_connection: HybridConnection,
         credential: RelayCredential,
+        clock: WallClock,
         incoming: mpsc::Sender<IncomingConnection>,
         state: watch::Sender<ListenerState>,
         stop: CancellationToken,
@@ -62,6 +67,7 @@ impl Registration {
             connector,
             hybrid_connection,
             credential,
+            clock,
             id: Uuid::new_v4(),
             incoming,
             state,
@@ -164,7 +170,7 @@ impl Registration {
 
     fn token(&self) -> Result<RelayToken> {
         self.credential
-            .token(&self.hybrid_connection, SystemTime::now())
+            .token(&self.hybrid_connection, (self.clock)())
     }
 
     /// Serves the control channel until it is lost (an error) or the listener stops.
@@ -175,10 +181,21 @@ impl Registration {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut keep_alive = KeepAlive::new(Instant::now());
-        let mut renewal = Renewal::new(&token, Instant::now(), SystemTime::now());
+        let mut renewal = Renewal::new(&token, Instant::now(), (self.clock)());
         let mut messages = Assembler::default();
         loop {
             tokio::select! {
+                // Input before the keep-alive, which judges only what was not heard; the rest before input, so that
+                // a flood of it delays nothing.
+                biased;
+                () = self.stop.cancelled() => {
+                    let reason = CloseReason::new(CloseReason::NORMAL, "");
+                    let close = socket.send(Outgoing::Close(Some(&reason)));
+                    // Whether it arrives or not, the end of the socket says the same.
+                    let _ = timeout(CLOSE_LIMIT / 2, close).await;
+                    return Ok(Stopped);
+                }
+                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
                 event = socket.next_event() => {
                     keep_alive.handle_input(Instant::now());
                     self.handle_event(&mut socket, &mut messages, event?)?;
@@ -192,13 +209,6 @@ impl Registration {
                             "the control channel to the relay is dead: it gave no sign of life",
                         )),
                     }
-                }
-                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
-                () = self.stop.cancelled() => {
-                    let reason = CloseReason::new(CloseReason::NORMAL, "");
-                    // Whether it arrives or not, the end of the socket says the same.
-                    let _ = timeout(CLOSE_LIMIT / 2, socket.send(Outgoing::Close(Some(&reason)))).await;
-                    return Ok(Stopped);
                 }
             }
         }
@@ -303,7 +313,7 @@ impl Registration {
         if is_ready {
             socket.start_send(text(&renew_token(token.secret())));
             debug!("renewed the token");
-            *renewal = Renewal::new(&token, Instant::now(), SystemTime::now());
+            *renewal = Renewal::new(&token, Instant::now(), (self.clock)());
         } else if !renewal.try_again(Instant::now()) {
             return Err(Error::new(
                 ErrorKind::Timeout,

@@ -64,7 +64,7 @@ impl Rendezvous {
         &self.target
     }
 
-    /// The query of the address, which carries the sender's own parameters.
+    /// Path and query with which the sender is turned away.
     pub(super) fn reject_target(&self, status: u16, reason: &str) -> String {
         let separator = if self.target.contains('?') { '&' } else { '?' };
         let reason: String = reason.chars().take(MAX_REASON).collect();

@@ -161,7 +161,6 @@ impl<'a> SasToken<'a> {
     }
 }
 
-#[cfg(any(test, feature = "relay-server"))]
 impl SasToken<'_> {
     /// The rule under whose key the token claims to be signed.
     pub(crate) fn rule_name(&self) -> &str {
@@ -224,10 +223,6 @@ impl fmt::Debug for SasToken<'_> {
 
 /// Why a token is refused. Names no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[cfg_attr(
-    not(any(test, feature = "relay-server")),
-    expect(dead_code, reason = "only the embedded relay judges tokens")
-)]
 pub(crate) enum SasError {
     /// It has ended.
     #[error("the token has expired")]
@@ -244,7 +239,6 @@ pub(crate) enum SasError {
 }
 
 /// The segments of an entity path, without outer slashes and without the `$hc` marker.
-#[cfg(any(test, feature = "relay-server"))]
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.trim_matches('/');
     let path = match path.strip_prefix("$hc") {
@@ -255,7 +249,6 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// `host` of `host`, `host:port`, `[v6]`, `[v6]:port` and a bare IPv6 address.
-#[cfg(any(test, feature = "relay-server"))]
 fn without_port(authority: &str) -> &str {
     if let Some(bracketed) = authority.strip_prefix('[') {
         return bracketed.split(']').next().unwrap_or(bracketed);

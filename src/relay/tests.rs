@@ -1,8 +1,11 @@
-//! Sender and listener together, against scripted peers and the embedded relay.
+//! Sender and listener against scripted peers; against the embedded relay in [`embedded`].
+
+#[cfg(feature = "relay-server")]
+mod embedded;
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use http::StatusCode;
+use futures_util::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -119,6 +122,60 @@ async fn a_shut_down_listener_is_closed() {
     // The relay took the connection and never answers.
     let _socket = server.accept().await.unwrap();
     listener.shutdown().await;
-    let seen: Vec<_> = futures_util::StreamExt::collect(states).await;
+    let seen: Vec<_> = states.collect().await;
     assert!(matches!(seen[..], [ListenerState::Connecting]), "{seen:?}");
+}
+
+/// Lets a peer take a request and never answer, and virtual time pass from then on.
+async fn swallow(server: &TcpListener) -> TcpStream {
+    let socket = answer(server, "").await;
+    tokio::time::pause();
+    socket
+}
+
+#[tokio::test]
+async fn a_relay_that_never_answers_a_sender_is_given_up() {
+    let (server, port) = bind().await;
+    let sender = RelaySender::new(connector(), hybrid_connection(port), rule().into());
+    let start = tokio::time::Instant::now();
+    let (_socket, result) = tokio::join!(swallow(&server), sender.connect());
+    let error = result.unwrap_err();
+    assert!(error.is_timeout() && error.is_retryable());
+    assert_eq!(start.elapsed().as_secs(), 70);
+}
+
+#[tokio::test]
+async fn a_relay_that_never_answers_a_listener_is_given_up() {
+    let (server, port) = bind().await;
+    let listener = RelayListener::start(connector(), hybrid_connection(port), rule().into());
+    let mut states = listener.states();
+    let start = tokio::time::Instant::now();
+    let _socket = swallow(&server).await;
+    loop {
+        if let ListenerState::Waiting { reason, .. } = states.next().await.unwrap() {
+            assert!(reason.is_timeout());
+            break;
+        }
+    }
+    assert_eq!(start.elapsed().as_secs(), 60);
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_an_accept_is_given_up() {
+    let (server, port) = bind().await;
+    let accept = br#"{"accept":{"address":"ws://127.0.0.1:PORT/$hc/hyco?sb-hc-id=1","id":"1"}}"#;
+    let text = String::from_utf8_lossy(accept).replace("PORT", &port.to_string());
+    let control::ControlMessage::Accept(accept) =
+        control::ControlMessage::parse(text.as_bytes()).unwrap()
+    else {
+        panic!("no announcement");
+    };
+    let relay = hybrid_connection(port);
+    let rendezvous = rendezvous::Rendezvous::check(&accept.address, relay.endpoint()).unwrap();
+    let dialler = std::sync::Arc::new(incoming::Dialler::new(connector()));
+    let incoming = IncomingConnection::new(dialler, rendezvous, accept);
+    let start = tokio::time::Instant::now();
+    let (_socket, result) = tokio::join!(swallow(&server), incoming.accept());
+    assert!(result.unwrap_err().is_timeout());
+    assert_eq!(start.elapsed().as_secs(), 20);
 }

@@ -89,3 +89,6 @@ impl Dial for DirectDial {
         Ok(Box::new(stream))
     }
 }
+
+#[cfg(test)]
+mod tests;

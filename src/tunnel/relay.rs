@@ -82,3 +82,6 @@ impl Dial for RelayDial {
         Ok(Box::new(self.0.connect().await?))
     }
 }
+
+#[cfg(all(test, feature = "relay-server"))]
+mod tests;

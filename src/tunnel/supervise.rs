@@ -168,7 +168,6 @@ impl Supervisor {
     fn ensure_worker(&self) {
         let mut worker = lock(&self.worker);
         if worker.as_ref().is_none_or(JoinHandle::is_finished) && !self.shared.is_closed() {
-            self.shared.start_anew();
             let task = Worker::new(
                 Arc::clone(&self.shared),
                 Arc::clone(&self.dial),

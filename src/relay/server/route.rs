@@ -50,26 +50,38 @@ impl<'a> Target<'a> {
         };
         let mut user_pairs = Vec::new();
         for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = name.to_ascii_lowercase();
-            match name.as_str() {
-                "sb-hc-action" => target.action = Action::parse(value),
-                "sb-hc-id" => target.id = Some(decode(value)),
-                "sb-hc-token" => target.token = Some(decode_token(value)),
-                // Older Microsoft packages leave the prefix out.
-                "sb-hc-statuscode" | "statuscode" => target.status_code = Some(decode(value)),
-                "sb-hc-statusdescription" | "statusdescription" => {
-                    target.status_description = Some(decode_form(value));
-                }
-                _ => {}
-            }
-            // The service removes only what is a pair: `sb-hc-x` without `=` stays.
-            if !(name.starts_with("sb-hc-") && pair.contains('=')) {
-                user_pairs.push(pair);
+            // The service takes only what is a pair for a parameter of its own: `sb-hc-x` without `=` is the user's.
+            match pair.split_once('=') {
+                Some((name, value)) if target.take(&name.to_ascii_lowercase(), value) => {}
+                _ => user_pairs.push(pair),
             }
         }
         target.user_query = user_pairs.join("&");
         Some(target)
+    }
+
+    /// Takes a parameter for the relay; `false` when it is the user's.
+    fn take(&mut self, name: &str, value: &str) -> bool {
+        match name {
+            "sb-hc-action" => self.action = Action::parse(value),
+            "sb-hc-id" => self.id = Some(decode(value)),
+            "sb-hc-token" => self.token = Some(decode_token(value)),
+            "sb-hc-statuscode" => self.status_code = Some(decode(value)),
+            "sb-hc-statusdescription" => self.status_description = Some(decode_form(value)),
+            // Older Microsoft packages append these without the prefix to the address that they were given. In front
+            // of the relay's part of that address stands the *sender's* query, which must not speak for the listener.
+            "statuscode" if self.is_answer() => self.status_code = Some(decode(value)),
+            "statusdescription" if self.is_answer() => {
+                self.status_description = Some(decode_form(value));
+            }
+            _ => return name.starts_with("sb-hc-"),
+        }
+        true
+    }
+
+    /// Whether the relay's part of an accept address was read.
+    fn is_answer(&self) -> bool {
+        self.action == Action::Accept && self.id.is_some()
     }
 }
 
@@ -178,14 +190,29 @@ mod tests {
 
     #[test]
     fn a_rejection_is_read_in_both_spellings() {
-        for query in [
+        let address = "x=1&sb-hc-action=accept&sb-hc-id=1";
+        for appended in [
             "sb-hc-statusCode=401&sb-hc-statusDescription=go+away%20now",
             "statusCode=401&statusDescription=go%20away+now",
         ] {
-            let target = Target::parse("/$hc/a", Some(query)).unwrap();
+            let query = format!("{address}&{appended}");
+            let target = Target::parse("/$hc/a", Some(&query)).unwrap();
             assert_eq!(target.status_code.as_deref(), Some("401"));
             assert_eq!(target.status_description.as_deref(), Some("go away now"));
         }
+    }
+
+    #[test]
+    fn a_sender_can_not_reject_itself() {
+        let senders_part =
+            "statusCode=1&statusDescription=2&sb-hc-statusCode&sb-hc-statusDescription";
+        let query = format!("{senders_part}&sb-hc-action=accept&sb-hc-id=1");
+        let target = Target::parse("/$hc/a", Some(&query)).unwrap();
+        assert_eq!(
+            (target.status_code, target.status_description),
+            (None, None)
+        );
+        assert_eq!(target.user_query, senders_part);
     }
 
     #[test]

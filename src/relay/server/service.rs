@@ -467,3 +467,32 @@ fn tracking_id(id: Option<&str>) -> String {
 fn random_index(len: usize) -> usize {
     usize::from(u16::from_be_bytes(crypto::random())) % len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_id_that_can_be_repeated_is_kept() {
+        assert_eq!(tracking_id(Some("a-1_G0")), "a-1_G0");
+        let long = "x".repeat(MAX_CLIENT_ID);
+        assert_eq!(tracking_id(Some(&long)), long);
+        for id in [
+            None,
+            Some(""),
+            Some("a b"),
+            Some("a\r\n"),
+            Some("é"),
+            Some(&*(long + "x")),
+        ] {
+            assert_eq!(tracking_id(id).len(), 36, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_cut_between_characters() {
+        let long = "%C3%A9".repeat(MAX_READABLE_PATH + 1);
+        assert_eq!(readable_path(&long).chars().count(), MAX_READABLE_PATH);
+        assert_eq!(readable_path("a%2Fb"), "a/b");
+    }
+}

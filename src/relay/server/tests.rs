@@ -4,5 +4,6 @@ mod bed;
 mod control;
 mod data;
 mod limits;
+mod ours;
 mod rendezvous;
 mod status;

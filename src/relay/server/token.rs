@@ -48,7 +48,8 @@ impl Rules {
         let token = SasToken::parse(token).map_err(refusal)?;
         let mut refused =
             Refusal::unauthorized("InvalidSignature: The token has an invalid signature.");
-        for (rule, rights) in &self.0 {
+        let of_that_name = |rule: &SasRule| rule.name() == token.rule_name();
+        for (rule, rights) in self.0.iter().filter(|(rule, _)| of_that_name(rule)) {
             match token.verify(rule, claim.host, claim.path, claim.now) {
                 Ok(()) if rights.contains(claim.rights) => return Ok(token.expires_at()),
                 Ok(()) => {

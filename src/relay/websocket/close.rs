@@ -18,6 +18,7 @@ impl CloseReason {
     /// The purpose was fulfilled.
     pub(crate) const NORMAL: u16 = 1000;
     /// The endpoint is leaving: a server shutting down, an entity deleted.
+    #[cfg(feature = "relay-server")]
     pub(crate) const GOING_AWAY: u16 = 1001;
     /// A rule of the endpoint was broken. Azure Relay: the token expired, or its renewal failed.
     pub(crate) const POLICY: u16 = 1008;

@@ -51,6 +51,7 @@ pub(crate) enum Violation {
     CloseReasonNotUtf8,
 }
 
+#[cfg(any(test, feature = "relay-server"))]
 impl WebSocketError {
     /// The status code (RFC 6455 section 7.4.1) that tells the peer, when there is still somebody to tell.
     pub(crate) fn close_code(&self) -> Option<u16> {

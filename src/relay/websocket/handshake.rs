@@ -17,6 +17,7 @@ pub(crate) fn new_key() -> String {
 }
 
 /// Whether a `Sec-WebSocket-Key` is base64 of 16 bytes.
+#[cfg(any(test, feature = "relay-server"))]
 pub(crate) fn is_valid_key(key: &[u8]) -> bool {
     BASE64_STANDARD
         .decode(key.trim_ascii())

@@ -4,8 +4,8 @@
 //! message before it hands it out. A relay needs the reverse of both: a Close is one direction's end only, and a
 //! 32 MiB frame must pass through a few kilobytes of buffer.
 //!
-//! [`Decoder`] and [`Encoder`] do no I/O; [`WebSocket`] is a thin poll layer that joins them to a byte stream.
-//! No extension is ever negotiated, so reserved bits are always an error.
+//! [`Decoder`](decoder::Decoder) and [`Encoder`](encoder::Encoder) do no I/O; [`WebSocket`] is a thin poll layer that
+//! joins them to a byte stream. No extension is ever negotiated, so reserved bits are always an error.
 
 mod close;
 mod decoder;
@@ -31,6 +31,10 @@ pub(crate) enum Role {
     /// Dialled: masks what it sends and refuses masked input.
     Client,
     /// Was dialled: sends in the clear and refuses unmasked input.
+    #[cfg_attr(
+        not(any(test, feature = "relay-server")),
+        expect(dead_code, reason = "only the embedded relay is dialled")
+    )]
     Server,
 }
 

@@ -165,11 +165,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         Pin::new(&mut self.io).poll_shutdown(cx).map_err(Into::into)
     }
 
-    /// The byte stream; what was received or is unsent is dropped.
-    pub(crate) fn into_inner(self) -> T {
-        self.io
-    }
-
     /// Whether everything that was given has left for the socket. [`WebSocket::poll_event`] sends on its way, so after
     /// it a `false` means that the socket takes nothing at the moment.
     pub(crate) fn is_drained(&self) -> bool {

@@ -158,7 +158,10 @@ mod tests {
                     }
                     let mut target = [IoSlice::new(&[]); MAX_IO_SLICES];
                     let count = batch.io_slices(&mut target);
-                    let all = target[..count].concat();
+                    let all: Vec<u8> = target[..count]
+                        .iter()
+                        .flat_map(|slice| slice.to_vec())
+                        .collect();
                     let written = step.min(all.len());
                     seen.extend_from_slice(&all[..written]);
                     batch.advance(written);

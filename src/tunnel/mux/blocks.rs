@@ -9,7 +9,7 @@ use super::config::RECEIVE_BLOCK;
 /// Receive blocks, used again once all slices of them are gone: fresh ones would cost page faults.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    current: BytesMut,
+    current: Option<BytesMut>,
     retired: VecDeque<BytesMut>,
 }
 
@@ -22,24 +22,28 @@ const MIN_READ: usize = 16 * 1024;
 impl Blocks {
     /// A buffer, empty, with room for at least [`MIN_READ`] bytes.
     pub(super) fn writable(&mut self) -> &mut BytesMut {
-        let room = self.current.capacity() - self.current.len();
-        if room < MIN_READ && !self.current.try_reclaim(RECEIVE_BLOCK) {
-            // The newest first: its memory is the most likely to be in a cache.
-            let free = self
-                .retired
-                .iter_mut()
-                .rposition(|block| block.try_reclaim(RECEIVE_BLOCK))
-                .and_then(|index| self.retired.remove(index));
-            let next = free.unwrap_or_else(|| BytesMut::with_capacity(RECEIVE_BLOCK));
-            let full = std::mem::replace(&mut self.current, next);
-            if full.capacity() > 0 {
-                self.retired.push_back(full);
+        let usable = self.current.take().and_then(|mut block| {
+            if block.capacity() >= MIN_READ || block.try_reclaim(RECEIVE_BLOCK) {
+                return Some(block);
             }
-            if self.retired.len() > MAX_RETIRED {
-                self.retired.pop_front();
-            }
+            self.retired.push_back(block);
+            None
+        });
+        let block = usable.unwrap_or_else(|| self.reclaim_or_allocate());
+        self.current.insert(block)
+    }
+
+    fn reclaim_or_allocate(&mut self) -> BytesMut {
+        // The newest first: its memory is the most likely to be in a cache.
+        let free = self
+            .retired
+            .iter_mut()
+            .rposition(|block| block.try_reclaim(RECEIVE_BLOCK))
+            .and_then(|index| self.retired.remove(index));
+        if self.retired.len() > MAX_RETIRED {
+            self.retired.pop_front();
         }
-        &mut self.current
+        free.unwrap_or_else(|| BytesMut::with_capacity(RECEIVE_BLOCK))
     }
 }
 
@@ -69,6 +73,10 @@ mod tests {
         let mut blocks = Blocks::default();
         let pinned: Vec<_> = (0..3 * MAX_RETIRED).map(|_| fill(&mut blocks)).collect();
         assert_eq!(blocks.retired.len(), MAX_RETIRED);
-        assert!(pinned.iter().all(|slice| slice.iter().all(|byte| *byte == 7)));
+        assert!(
+            pinned
+                .iter()
+                .all(|slice| slice.iter().all(|byte| *byte == 7))
+        );
     }
 }

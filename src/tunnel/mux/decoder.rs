@@ -272,7 +272,12 @@ fn control_frame(kind: Kind, header: Header, mut payload: Bytes) -> Result<Frame
         },
         Kind::Settings => Frame::Settings(Settings::decode(payload)?),
         // Its payload is never gathered: `check_header` makes no `Stage::Control` of it.
-        Kind::Data => return Err(Violation::FrameLength { kind, length: header.length }),
+        Kind::Data => {
+            return Err(Violation::FrameLength {
+                kind,
+                length: header.length,
+            });
+        }
     })
 }
 
@@ -320,9 +325,9 @@ mod tests {
         let mut input = Bytes::from_static(b"HTTP/1.1 400 Bad Request");
         let violation = Decoder::new(MAX_FRAME).decode(&mut input).unwrap_err();
         assert!(
-            violation
-                .to_string()
-                .starts_with("the peer does not speak this tunnel protocol: first bytes 48 54 54 50"),
+            violation.to_string().starts_with(
+                "the peer does not speak this tunnel protocol: first bytes 48 54 54 50"
+            ),
             "{violation}"
         );
     }
@@ -353,20 +358,35 @@ mod tests {
         let too_long = [0xff, 0xff, 0xff, 0x10, 0, 0, 0, 1];
         assert!(matches!(refused(&too_long), Violation::FrameTooLong { .. }));
         let data_without_stream = [0, 0, 1, 0x10, 0, 0, 0, 0];
-        assert!(matches!(refused(&data_without_stream), Violation::StreamField { .. }));
+        assert!(matches!(
+            refused(&data_without_stream),
+            Violation::StreamField { .. }
+        ));
         let ping_with_stream = [0, 0, 8, 0x60, 0, 0, 0, 1];
-        assert!(matches!(refused(&ping_with_stream), Violation::StreamField { .. }));
+        assert!(matches!(
+            refused(&ping_with_stream),
+            Violation::StreamField { .. }
+        ));
         let short_credit = [0, 0, 7, 0x20, 0, 0, 0, 1];
-        assert!(matches!(refused(&short_credit), Violation::FrameLength { .. }));
+        assert!(matches!(
+            refused(&short_credit),
+            Violation::FrameLength { .. }
+        ));
         let open_without_metadata_length = [0, 0, 1, 0x11, 0, 0, 0, 1];
         assert!(matches!(
             refused(&open_without_metadata_length),
             Violation::FrameLength { .. }
         ));
         let long_reason = [0, 4, 9, 0x80, 0, 0, 0, 0];
-        assert!(matches!(refused(&long_reason), Violation::FrameLength { .. }));
+        assert!(matches!(
+            refused(&long_reason),
+            Violation::FrameLength { .. }
+        ));
         let ping_with_fin = [0, 0, 8, 0x62, 0, 0, 0, 0];
-        assert!(matches!(refused(&ping_with_fin), Violation::UnknownFlags { .. }));
+        assert!(matches!(
+            refused(&ping_with_fin),
+            Violation::UnknownFlags { .. }
+        ));
         let unknown = [0, 0, 0, 0xa0, 0, 0, 0, 0];
         assert_eq!(refused(&unknown), Violation::UnknownKind(10));
     }
@@ -392,9 +412,14 @@ mod tests {
 
     #[test]
     fn a_reason_can_not_forge_log_lines() {
-        let bytes = [0, 0, 11, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, b'a', b'\n', b'b'];
-        let decoded =
-            decode_all(decoder_after_preface(), vec![Bytes::copy_from_slice(&bytes)]).unwrap();
+        let bytes = [
+            0, 0, 11, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, b'a', b'\n', b'b',
+        ];
+        let decoded = decode_all(
+            decoder_after_preface(),
+            vec![Bytes::copy_from_slice(&bytes)],
+        )
+        .unwrap();
         let [Decoded::Frame(Frame::GoAway { reason, .. })] = &decoded[..] else {
             panic!("{decoded:?}");
         };

@@ -122,7 +122,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Task<T> {
             if let Poll::Ready(result) = this.poll_end(cx) {
                 return Poll::Ready(result);
             }
-            if written == Progress::None && read == Progress::None && this.poll_sleep(cx).is_pending()
+            if written == Progress::None
+                && read == Progress::None
+                && this.poll_sleep(cx).is_pending()
             {
                 return Poll::Pending;
             }
@@ -135,7 +137,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Task<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
     fn check_time(&self, now: StdInstant) {
         self.shared.with(|state| {
-            if state.connection.poll_timeout().is_some_and(|due| now >= due) {
+            if state
+                .connection
+                .poll_timeout()
+                .is_some_and(|due| now >= due)
+            {
                 state.connection.handle_timeout(now);
             }
         });
@@ -150,10 +156,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
             self.batch = Batch::default();
             return Progress::None;
         }
-        if self.batch.is_empty() {
-            self.shared
-                .with(|state| state.connection.poll_transmit(now, &mut self.batch));
-        }
+        let batch = &mut self.batch;
+        self.shared.with(|state| {
+            // The last word joins what is stuck: from then on the connection counts the time that it may take.
+            if batch.is_empty() || state.connection.is_closing() {
+                state.connection.poll_transmit(now, batch);
+            }
+        });
         let mut progress = Progress::None;
         while !self.batch.is_empty() {
             match self.poll_write_some(cx) {
@@ -226,7 +235,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
         let ended = self.shared.with(|state| {
             let (error, ending) = state.connection.ended()?;
             let said = !state.connection.wants_transmit();
-            Some((Arc::clone(error), ending, said, state.connection.is_expired()))
+            Some((
+                Arc::clone(error),
+                ending,
+                said,
+                state.connection.is_expired(),
+            ))
         });
         let Some((error, ending, said, expired)) = ended else {
             return Poll::Pending;

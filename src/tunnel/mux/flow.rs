@@ -142,10 +142,7 @@ impl ReceiveWindow {
 
     fn next_limit(&self, budget: &SharedBudget) -> u64 {
         let held = self.held();
-        let window = self
-            .largest
-            .min(budget.share())
-            .min(budget.ceiling(held));
+        let window = self.largest.min(budget.share()).min(budget.ceiling(held));
         // Credit is never taken back: a window shrinks by not being renewed.
         self.consumed + window.max(held)
     }

@@ -99,7 +99,10 @@ impl Header {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// The stream may be sent on up to this offset.
-    Credit { stream: StreamId, limit: u64 },
+    Credit {
+        stream: StreamId,
+        limit: u64,
+    },
     /// The sender's direction of the stream ends here, without an end of file.
     Reset {
         stream: StreamId,
@@ -107,7 +110,10 @@ pub(super) enum Frame {
         final_size: u64,
     },
     /// The sender will not read the stream any more.
-    Stop { stream: StreamId, code: StreamCode },
+    Stop {
+        stream: StreamId,
+        code: StreamCode,
+    },
     /// This many streams may be opened, counted from the start of the session.
     MaxStreams(u64),
     Ping(u64),

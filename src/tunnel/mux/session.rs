@@ -1,13 +1,6 @@
 //! [`Session`]: opening streams and watching over them.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 
@@ -125,9 +118,9 @@ impl Session {
 
     /// Whether one of the sides has said that it takes no new streams, or the session has ended.
     pub fn is_going_away(&self) -> bool {
-        self.0.shared.with(|state| {
-            state.connection.is_going_away() || state.connection.is_closing()
-        })
+        self.0
+            .shared
+            .with(|state| state.connection.is_going_away() || state.connection.is_closing())
     }
 
     /// Waits until [`is_going_away`](Self::is_going_away): time to start another session for new streams.

@@ -76,11 +76,7 @@ impl Settings {
                 settings.max_streams,
                 Self::INITIAL.max_streams,
             ),
-            (
-                "frame limit",
-                settings.max_frame,
-                Self::INITIAL.max_frame,
-            ),
+            ("frame limit", settings.max_frame, Self::INITIAL.max_frame),
         ];
         for (name, value, least) in lowest {
             if value < least {

@@ -176,11 +176,15 @@ impl State {
             match event {
                 Event::Readable(id) => {
                     let wakers = self.wakers.get_mut(&id);
-                    calls.wakers.extend(wakers.and_then(|wakers| wakers.reader.take()));
+                    calls
+                        .wakers
+                        .extend(wakers.and_then(|wakers| wakers.reader.take()));
                 }
                 Event::Writable(id) => {
                     let wakers = self.wakers.get_mut(&id);
-                    calls.wakers.extend(wakers.and_then(|wakers| wakers.writer.take()));
+                    calls
+                        .wakers
+                        .extend(wakers.and_then(|wakers| wakers.writer.take()));
                 }
                 Event::Incoming => calls.wakers.extend(self.acceptor.take()),
                 Event::CanOpen => calls.can_open = true,

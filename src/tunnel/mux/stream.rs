@@ -102,14 +102,16 @@ impl MuxStream {
     /// a direction that has ended.
     pub fn reset(&mut self, code: impl Into<StreamCode>) {
         let code = code.into();
-        self.shared.with(|state| state.connection.reset(self.id, code));
+        self.shared
+            .with(|state| state.connection.reset(self.id, code));
     }
 
     /// Reads no more: drops what arrived and asks the peer to send nothing. Does nothing to a direction that has
     /// ended.
     pub fn stop(&mut self, code: impl Into<StreamCode>) {
         let code = code.into();
-        self.shared.with(|state| state.connection.stop(self.id, code));
+        self.shared
+            .with(|state| state.connection.stop(self.id, code));
     }
 
     /// Sets with which code a drop ends what had not ended.

@@ -148,15 +148,6 @@ impl Shared {
         let _ = self.states.send(state);
     }
 
-    /// Forgets what a worker that is gone left: its connection is gone with it.
-    pub(super) fn start_anew(&self) {
-        let _ledger = lock(&self.ledger);
-        let untouched = matches!(*self.phases.borrow(), Phase::Idle);
-        if !untouched {
-            self.publish_locked(Phase::Idle);
-        }
-    }
-
     pub(super) fn demand_dial(&self) {
         self.demand.notify_one();
     }

@@ -330,6 +330,17 @@ async fn shutdown_does_not_wait_for_the_deaf() {
     assert!(start.elapsed() <= Duration::from_secs(5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn shutdown_does_not_wait_for_half_a_request() {
+    let bed = Bed::start(Transport::Memory).await;
+    let mut client = bed.memory(1024);
+    client.write_all(b"GET / HT").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = Instant::now();
+    bed.server.shutdown().await;
+    assert_eq!(start.elapsed(), super::super::SHUTDOWN_WAIT);
+}
+
 #[tokio::test]
 async fn dropping_the_relay_ends_everything_at_once() {
     let bed = Bed::start(Transport::Tcp).await;

@@ -124,9 +124,7 @@ impl Connection {
                 Poll::Ready(Err(StreamFailure::EndedHere))
             }
             ReceiveState::Open => match &self.closing {
-                Some(closing) => {
-                    Poll::Ready(Err(StreamFailure::Session(closing.error.clone())))
-                }
+                Some(closing) => Poll::Ready(Err(StreamFailure::Session(closing.error.clone()))),
                 None => {
                     receive.reader_waits = true;
                     Poll::Pending
@@ -238,7 +236,10 @@ impl Connection {
     pub(in crate::tunnel::mux) fn close(&mut self, text: &str) {
         let text = reason(text);
         self.end(
-            Error::new(ErrorKind::Closed, format!("this side closed the session: {text}")),
+            Error::new(
+                ErrorKind::Closed,
+                format!("this side closed the session: {text}"),
+            ),
             Ending::Clean,
             Some((CloseCode::CLOSED, text)),
         );
@@ -266,9 +267,7 @@ impl Connection {
     }
 
     fn send_limit(&self, queued: u64) -> u64 {
-        self.config
-            .send_queue
-            .min(self.send_budget.ceiling(queued))
+        self.config.send_queue.min(self.send_budget.ceiling(queued))
     }
 
     fn poll_room(&mut self, id: StreamId) -> Poll<Result<usize, StreamFailure>> {

@@ -158,7 +158,12 @@ impl Connection {
     }
 
     /// Everything is checked before the stream exists.
-    fn receive_open(&mut self, id: StreamId, metadata: Bytes, length: u64) -> Result<(), Violation> {
+    fn receive_open(
+        &mut self,
+        id: StreamId,
+        metadata: Bytes,
+        length: u64,
+    ) -> Result<(), Violation> {
         let opened = self.remote.opened;
         let expected = StreamId::nth(self.role.peer(), opened.min(MAX_STREAM_COUNT - 1));
         if self.local_leave.is_some() && id.opener() == self.role.peer() && id >= expected {
@@ -408,5 +413,8 @@ fn refusal(code: CloseCode, reason: &str) -> Error {
         CloseCode::EXCESSIVE_LOAD | CloseCode::STREAM_LIMIT => ErrorKind::LimitReached,
         _ => ErrorKind::Protocol,
     };
-    Error::new(kind, format!("the peer ended the session ({code}): {reason}"))
+    Error::new(
+        kind,
+        format!("the peer ended the session ({code}): {reason}"),
+    )
 }

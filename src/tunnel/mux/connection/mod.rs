@@ -197,7 +197,9 @@ impl Connection {
             self.end(
                 Error::new(
                     ErrorKind::Network,
-                    format!("the connection ended before the peer introduced itself ({seen} bytes came)"),
+                    format!(
+                        "the connection ended before the peer introduced itself ({seen} bytes came)"
+                    ),
                 ),
                 Ending::Failed,
                 None,
@@ -340,6 +342,7 @@ impl Connection {
             // Nothing of it can leave any more.
             entry.send.queue.clear();
         }
+        self.scheduler = Scheduler::default();
         self.wake_acceptor();
         self.wake_opener();
         self.events.push_back(Event::Changed);
@@ -380,7 +383,8 @@ impl Connection {
             entry.end_booked = true;
             self.live -= 1;
         }
-        let removable = entry.is_removable() || (self.closing.is_some() && entry.owner == Owner::Released);
+        let removable =
+            entry.is_removable() || (self.closing.is_some() && entry.owner == Owner::Released);
         if !removable {
             return;
         }
@@ -524,17 +528,31 @@ impl Connection {
             .values()
             .map(|entry| entry.receive.queue.moved_slices())
             .sum();
-        assert!(granted <= self.config.effective_receive_budget(), "granted {granted}");
+        assert!(
+            granted <= self.config.effective_receive_budget(),
+            "granted {granted}"
+        );
         assert!(unread <= granted, "unread {unread} of {granted}");
         assert_eq!(pinned, self.pinned);
         assert!(pinned <= self.config.max_pinning_slices());
         assert!(self.remote.in_table <= self.config.max_streams);
         assert!(self.local.in_table <= self.config.max_streams);
         assert!(self.remote.unaccepted.len() <= self.config.max_unaccepted);
-        assert_eq!(self.local.in_table + self.remote.in_table, self.streams.len());
-        assert!(self.events.len() <= 2 * self.streams.len() + 16, "{:?}", self.events);
-        assert!(self.scheduler.control.len() <= self.streams.len());
-        let live = self.streams.values().filter(|entry| !entry.end_booked).count();
+        assert_eq!(
+            self.local.in_table + self.remote.in_table,
+            self.streams.len()
+        );
+        assert!(
+            self.events.len() <= 2 * self.streams.len() + 16,
+            "{:?}",
+            self.events
+        );
+        assert!(self.is_closing() || self.scheduler.control.len() <= self.streams.len());
+        let live = self
+            .streams
+            .values()
+            .filter(|entry| !entry.end_booked)
+            .count();
         assert_eq!(live, self.live);
     }
 }

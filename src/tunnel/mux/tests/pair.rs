@@ -87,7 +87,11 @@ impl Pair {
                 }
             }
             for end in [&mut self.client, &mut self.server] {
-                if end.connection.poll_timeout().is_some_and(|due| due <= self.now) {
+                if end
+                    .connection
+                    .poll_timeout()
+                    .is_some_and(|due| due <= self.now)
+                {
                     end.connection.handle_timeout(self.now);
                 }
             }
@@ -174,6 +178,12 @@ impl End {
         self.connection.read(id, 1)
     }
 
+    pub(super) fn collect_events(&mut self) {
+        while let Some(event) = self.connection.poll_event() {
+            self.events.push(event);
+        }
+    }
+
     fn transmit(&mut self, to: &mut Self, now: Instant, arrival: Instant, fragment: usize) {
         for _ in 0..10_000 {
             let mut batch = Batch::default();
@@ -181,9 +191,7 @@ impl End {
             self.connection.assert_consistent();
             let mut bytes = batch.take();
             if bytes.is_empty() {
-                while let Some(event) = self.connection.poll_event() {
-                    self.events.push(event);
-                }
+                self.collect_events();
                 return;
             }
             while !bytes.is_empty() {
@@ -195,10 +203,14 @@ impl End {
     }
 
     fn deliver(&mut self, now: Instant) {
-        self.connection.handle_timeout(now.min(self.connection.poll_timeout().unwrap_or(now)));
+        self.connection
+            .handle_timeout(now.min(self.connection.poll_timeout().unwrap_or(now)));
         while self.connection.is_reading()
-            && let Some((_, bytes)) = self.arriving.pop_front_if(|(arrival, _)| *arrival <= now)
+            && self.arriving.front().is_some_and(|(at, _)| *at <= now)
         {
+            let Some((_, bytes)) = self.arriving.pop_front() else {
+                break;
+            };
             self.connection.handle_input(now, bytes);
             self.connection.assert_consistent();
         }

@@ -72,7 +72,8 @@ impl Scripted {
         let start = (0..sent.len().saturating_sub(15))
             .rev()
             .find(|start| {
-                let length = u32::from_be_bytes([0, sent[*start], sent[start + 1], sent[start + 2]]);
+                let length =
+                    u32::from_be_bytes([0, sent[*start], sent[start + 1], sent[start + 2]]);
                 sent[start + 3] == 0x80
                     && sent[start + 4..start + 8] == [0; 4]
                     && *start + 8 + length as usize == sent.len()
@@ -106,7 +107,10 @@ fn opening_costs_one_frame_and_no_round_trip() {
     let Poll::Ready(Ok(stream)) = client.connection.open(&Bytes::from_static(b"api")) else {
         panic!("the first stream needs nobody's leave");
     };
-    assert_eq!(client.connection.write(stream, b"hi").map(Result::unwrap), Poll::Ready(2));
+    assert_eq!(
+        client.connection.write(stream, b"hi").map(Result::unwrap),
+        Poll::Ready(2)
+    );
     #[rustfmt::skip]
     let expected = [
         // DATA with OPEN on stream 1: metadata "api", then "hi"
@@ -135,8 +139,14 @@ fn an_echo_with_all_its_frames() {
     };
     assert_eq!(&bytes[..], b"abc");
     server.feed(&fin(1, b""));
-    assert!(matches!(server.connection.read(stream, 100), Poll::Ready(Ok(None))));
-    assert_eq!(server.connection.write(stream, &bytes).map(Result::unwrap), Poll::Ready(3));
+    assert!(matches!(
+        server.connection.read(stream, 100),
+        Poll::Ready(Ok(None))
+    ));
+    assert_eq!(
+        server.connection.write(stream, &bytes).map(Result::unwrap),
+        Poll::Ready(3)
+    );
     server.connection.finish(stream).unwrap();
     assert_eq!(server.sent(), fin(1, b"abc"));
     assert_eq!(server.connection.held_streams(), 1);
@@ -253,7 +263,10 @@ fn streams_that_the_peer_did_not_take_fail_as_such() {
         client.connection.read(opened[1], 1),
         Poll::Ready(Err(StreamFailure::Reset(StreamCode::REFUSED)))
     ));
-    assert!(matches!(client.connection.open(&Bytes::new()), Poll::Ready(Err(_))));
+    assert!(matches!(
+        client.connection.open(&Bytes::new()),
+        Poll::Ready(Err(_))
+    ));
     assert!(!client.connection.is_closing());
 }
 

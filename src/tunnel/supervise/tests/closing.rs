@@ -74,6 +74,27 @@ async fn a_shutdown_ends_a_dial_and_those_who_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dial_that_ends_during_a_shutdown_does_not_undo_it() {
+    let bed = Bed::new([]);
+    let stream = bed.open().await.unwrap();
+    bed.supervisor.shared.begin_shutdown();
+    // What the worker may still say when it runs on another thread.
+    bed.supervisor
+        .shared
+        .publish(Phase::Connecting { attempt: 2 });
+    assert!(matches!(
+        bed.supervisor.status().state,
+        TunnelState::Draining
+    ));
+    finish(stream).await;
+    bed.supervisor.shutdown().await.unwrap();
+    bed.supervisor
+        .shared
+        .publish(Phase::Connecting { attempt: 3 });
+    assert!(matches!(bed.supervisor.status().state, TunnelState::Closed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_a_handshake() {
     let bed = Bed::new([Step::Silent]);
     let start = Instant::now();

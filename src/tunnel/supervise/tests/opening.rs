@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
+use crate::tunnel::Refusal;
 
 #[tokio::test(start_paused = true)]
 async fn the_first_opening_dials_and_streams_carry_bytes() {
@@ -159,4 +160,60 @@ async fn a_demand_that_a_dial_has_served_causes_no_other() {
     }
     sleep(Duration::from_secs(29)).await;
     assert_eq!(bed.dials.seconds_since(start), [0.0, 1.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_beyond_the_peers_limit_waits_for_a_stream_to_end() {
+    let limit = 16;
+    let bed = Bed::with_far_config([], mux::Config::default().with_max_streams(limit));
+    let mut streams = Vec::new();
+    for _ in 0..limit {
+        let mut stream = bed.open().await.unwrap();
+        echo(&mut stream, "x").await;
+        streams.push(stream);
+    }
+    let error = bed.open().await.unwrap_err();
+    assert!(error.is_timeout());
+    assert!(error.to_string().contains("no further stream"));
+    assert!(error.help().is_some());
+    let (stream, ()) = tokio::join!(bed.open(), async {
+        sleep(Duration::from_secs(1)).await;
+        finish(streams.pop().unwrap()).await;
+    });
+    echo(&mut stream.unwrap(), "room again").await;
+    assert_eq!(bed.dials.count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_from_the_serving_side_is_refused() {
+    let mut bed = Bed::new([]);
+    bed.open().await.unwrap();
+    let far = bed.far_end().await;
+    let mut stream = TunnelStream::from(far.open(Bytes::new()).await.unwrap());
+    stream.write_all(b"x").await.unwrap();
+    let error = stream.read_chunk().await.unwrap_err();
+    assert_eq!(Refusal::of(&error), Some(Refusal::WrongDirection));
+}
+
+/// On real threads: whatever the moment in which a connection is lost, every opening ends, and soon.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openings_survive_losses_at_any_moment() {
+    let mut bed = Bed::new([]);
+    let mut far_ends = std::mem::replace(&mut bed.far_ends, mpsc::unbounded_channel().1);
+    let breaker = tokio::spawn(async move {
+        far_ends.recv().await.unwrap().go_away("rolling restart");
+        far_ends.recv().await.unwrap().close("lost");
+        far_ends
+    });
+    let openings = (0..200).map(|_| async {
+        for _ in 0..5 {
+            drop(bed.open().await.unwrap());
+            tokio::task::yield_now().await;
+        }
+    });
+    join_all(openings).await;
+    breaker.await.unwrap();
+    finish(bed.open().await.unwrap()).await;
+    bed.supervisor.shutdown().await.unwrap();
+    assert_eq!(bed.dials.count(), 3);
 }

@@ -1,0 +1,71 @@
+//! Entry points of the fuzz targets. Not part of the API.
+
+use std::{task::Poll, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    batch::Batch,
+    code::StreamCode,
+    config::{Config, MAX_FRAME},
+    connection::Connection,
+    decoder::Decoder,
+    frame::Frame,
+    id::Role,
+    settings::{PREFACE, Settings},
+};
+
+/// Feeds `input` to the frame decoder in pieces whose length the first byte gives.
+pub fn decode_frames(input: &[u8]) {
+    let Some((step, rest)) = input.split_first() else {
+        return;
+    };
+    let mut decoder = Decoder::new(MAX_FRAME as u32);
+    for piece in rest.chunks(usize::from(*step) + 1) {
+        let mut piece = Bytes::copy_from_slice(piece);
+        loop {
+            match decoder.decode(&mut piece) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Plays a peer that says `input` after a proper introduction, against an application that reads and answers a
+/// little; checks the bounds after every step.
+pub fn hostile_peer(input: &[u8]) {
+    let Some((step, rest)) = input.split_first() else {
+        return;
+    };
+    let now = Instant::now();
+    let mut connection = Connection::new(Role::Server, Config::default(), now);
+    let mut hello = bytes::BytesMut::from(&PREFACE[..]);
+    Frame::Settings(Settings::INITIAL).encode(&mut hello);
+    connection.handle_input(now, hello.freeze());
+    let own = match connection.open(&Bytes::new()) {
+        Poll::Ready(opened) => opened.ok(),
+        Poll::Pending => None,
+    };
+    for piece in rest.chunks(usize::from(*step) + 1) {
+        connection.handle_input(now, Bytes::copy_from_slice(piece));
+        connection.assert_consistent();
+        if let Poll::Ready(Some((id, _))) = connection.accept() {
+            let _ = connection.read(id, 3);
+            let _ = connection.write(id, b"answer");
+            if piece.len() % 2 == 0 {
+                connection.release(id, StreamCode::CANCELLED);
+            }
+        }
+        if let Some(id) = own {
+            let _ = connection.write(id, b"question");
+            let _ = connection.read(id, 1);
+        }
+        let mut batch = Batch::default();
+        connection.poll_transmit(now, &mut batch);
+        let _ = batch.take();
+        connection.assert_consistent();
+        while connection.poll_event().is_some() {}
+    }
+}
