@@ -1,0 +1,11 @@
+//! The proxy over real loopback TLS, with a fake tunnel behind it.
+
+mod admission;
+mod failures;
+mod fakes;
+mod forwarding;
+mod limits;
+mod real_tunnel;
+mod streaming;
+mod support;
+mod upgrades;
