@@ -1,12 +1,12 @@
 //! Bytes of one direction of one stream that wait.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 
 /// A queue of slices. What is pushed as `Bytes` is moved; what is pushed as a slice is copied once, next to its
 /// neighbours, so that a queue of one-byte writes is one buffer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct ByteQueue {
     chunks: VecDeque<Chunk>,
     /// Copied bytes behind all `chunks`.
@@ -15,13 +15,12 @@ pub(super) struct ByteQueue {
     moved: usize,
 }
 
-#[derive(Debug)]
 struct Chunk {
     bytes: Bytes,
     origin: Origin,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Copied,
     Moved,
@@ -93,6 +92,15 @@ impl ByteQueue {
                 origin: Origin::Copied,
             });
         }
+    }
+}
+
+/// Without the bytes: they may be somebody's secret.
+impl fmt::Debug for ByteQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteQueue")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 

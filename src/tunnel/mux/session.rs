@@ -203,7 +203,6 @@ impl Drop for Incoming {
 }
 
 /// A stream that the peer has opened. Dropped as it is, it is refused.
-#[derive(Debug)]
 pub struct IncomingStream {
     metadata: Bytes,
     stream: MuxStream,
@@ -224,5 +223,14 @@ impl IncomingStream {
     /// Ends both directions with `code`.
     pub fn refuse(mut self, code: impl Into<StreamCode>) {
         self.stream.release_with(code.into());
+    }
+}
+
+/// Without the metadata: it is the application's.
+impl fmt::Debug for IncomingStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingStream")
+            .field("id", &self.stream.id())
+            .finish_non_exhaustive()
     }
 }

@@ -347,7 +347,7 @@ impl Connection {
         if self.peer_leave.is_some_and(|earlier| last_stream > earlier) {
             return Err(Violation::GoAwayIncreased);
         }
-        self.peer_leave = Some(last_stream);
+        let is_news = self.peer_leave.replace(last_stream).is_none();
         let refused: Vec<StreamId> = self
             .streams
             .keys()
@@ -366,8 +366,10 @@ impl Connection {
             self.wake_writer(id);
             self.settle(id);
         }
-        self.wake_opener();
-        self.events.push_back(Event::Changed);
+        if is_news {
+            self.wake_opener();
+            self.events.push_back(Event::Changed);
+        }
         Ok(())
     }
 

@@ -1,24 +1,26 @@
 //! The protocol, without input or output.
 
 mod application;
+#[cfg(any(test, fuzzing))]
+mod checks;
 mod input;
+mod table;
 mod transmit;
 
 use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration, time::Instant};
 
 use super::{
     SessionStatus,
-    code::{CloseCode, StreamCode},
+    code::CloseCode,
     config::{Config, MAX_FRAME, MAX_REASON, RECEIVE_FLOOR, SEND_FLOOR},
     control_budget::ControlBudget,
     decoder::Decoder,
-    entry::{Entry, Owner},
+    entry::Entry,
     flow::SharedBudget,
-    id::{BuildIdHasher, MAX_STREAM_COUNT, Role, StreamId},
+    id::{BuildIdHasher, Role, StreamId},
     liveness::{Liveness, Verdict},
     schedule::Scheduler,
     settings::Settings,
-    state::{ReceiveState, ResetCause, SendState},
     violation::Violation,
 };
 use crate::{Error, ErrorKind};
@@ -244,12 +246,9 @@ impl Connection {
             return closing.until;
         }
         let handshake = self.peer.is_none().then_some(self.handshake_until);
-        [handshake, self.control.paused_until()]
-            .into_iter()
-            .flatten()
-            .fold(Some(self.liveness.deadline()), |earliest, other| {
-                earliest.map(|earliest| earliest.min(other))
-            })
+        let resume = self.control.paused_until();
+        let others = handshake.into_iter().chain(resume);
+        Some(others.fold(self.liveness.deadline(), Instant::min))
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
@@ -347,152 +346,6 @@ impl Connection {
         self.wake_opener();
         self.events.push_back(Event::Changed);
     }
-
-    fn wake_acceptor(&mut self) {
-        if std::mem::take(&mut self.remote.acceptor_waits) {
-            self.events.push_back(Event::Incoming);
-        }
-    }
-
-    fn wake_opener(&mut self) {
-        if std::mem::take(&mut self.local.opener_waits) {
-            self.events.push_back(Event::CanOpen);
-        }
-    }
-
-    /// Puts a new stream into the table.
-    fn insert(&mut self, entry: Entry) {
-        let id = entry.id;
-        self.live += 1;
-        if id.opener() == self.role {
-            self.local.in_table += 1;
-        } else {
-            self.remote.in_table += 1;
-        }
-        self.receive_budget.join();
-        self.send_budget.join();
-        self.streams.insert(id, entry);
-    }
-
-    /// Books what has ended of a stream, and forgets it when nothing is left.
-    fn settle(&mut self, id: StreamId) {
-        let Some(entry) = self.streams.get_mut(&id) else {
-            return;
-        };
-        if entry.is_ended() && !entry.end_booked {
-            entry.end_booked = true;
-            self.live -= 1;
-        }
-        let removable =
-            entry.is_removable() || (self.closing.is_some() && entry.owner == Owner::Released);
-        if !removable {
-            return;
-        }
-        self.drop_unread(id);
-        if let Some(entry) = self.streams.remove(&id) {
-            self.live -= usize::from(!entry.end_booked);
-        }
-        self.receive_budget.leave();
-        self.send_budget.leave();
-        if id.opener() == self.role {
-            self.local.in_table -= 1;
-            if self.can_open() {
-                self.wake_opener();
-            }
-        } else {
-            self.remote.in_table -= 1;
-            self.offer_streams();
-        }
-    }
-
-    /// Whether a stream could be opened now.
-    pub(super) fn can_open(&self) -> bool {
-        self.local.opened < self.local.allowed && self.local.in_table < self.config.max_streams
-    }
-
-    /// How many streams the peer may have opened, all in all, by what is in use now.
-    fn stream_allowance(&self) -> u64 {
-        let table = self.config.max_streams - self.remote.in_table;
-        let queue = self.config.max_unaccepted - self.remote.unaccepted.len();
-        (self.remote.opened + table.min(queue) as u64).min(MAX_STREAM_COUNT)
-    }
-
-    /// Makes a MAX_STREAMS due when the peer has used half of what it could have.
-    fn offer_streams(&mut self) {
-        let allowance = self.stream_allowance();
-        let left = self.remote.allowed - self.remote.opened;
-        if allowance > self.remote.allowed && left * 2 <= allowance - self.remote.opened {
-            self.outbox.max_streams = true;
-        }
-    }
-
-    /// Drops what was received and not read, and gives its credit back to the budget.
-    fn drop_unread(&mut self, id: StreamId) {
-        if let Some(entry) = self.streams.get_mut(&id) {
-            self.pinned -= entry.receive.queue.moved_slices();
-            entry.receive.queue.clear();
-            entry.receive.credit_due = false;
-            entry.receive.window.abandon(&mut self.receive_budget);
-        }
-    }
-
-    /// Drops what was written and has not left.
-    fn drop_unsent(&mut self, id: StreamId) {
-        if let Some(entry) = self.streams.get_mut(&id) {
-            let before = entry.send.queue.len() as u64;
-            entry.send.queue.clear();
-            self.send_budget.change(before, 0);
-        }
-    }
-
-    fn wake_reader(&mut self, id: StreamId) {
-        if let Some(entry) = self.streams.get_mut(&id)
-            && std::mem::take(&mut entry.receive.reader_waits)
-        {
-            self.events.push_back(Event::Readable(id));
-        }
-    }
-
-    fn wake_writer(&mut self, id: StreamId) {
-        if let Some(entry) = self.streams.get_mut(&id)
-            && std::mem::take(&mut entry.send.writer_waits)
-        {
-            self.events.push_back(Event::Writable(id));
-        }
-    }
-
-    /// Ends the sending direction of a stream early, unless it has ended.
-    fn begin_reset(&mut self, id: StreamId, code: StreamCode, cause: ResetCause) {
-        let Some(entry) = self.streams.get_mut(&id) else {
-            return;
-        };
-        if !entry.send.state.is_sending() {
-            return;
-        }
-        entry.send.state = SendState::Resetting(code, cause);
-        entry.schedule_control(&mut self.scheduler);
-        self.drop_unsent(id);
-        self.wake_writer(id);
-    }
-
-    /// Ends the receiving direction of a stream early, unless it has ended.
-    fn begin_stop(&mut self, id: StreamId, code: StreamCode) {
-        let Some(entry) = self.streams.get_mut(&id) else {
-            return;
-        };
-        match entry.receive.state {
-            ReceiveState::Open => {
-                entry.receive.state = ReceiveState::Stopped;
-                entry.receive.stop_due = Some(code);
-                entry.schedule_control(&mut self.scheduler);
-            }
-            // The peer has nothing more to stop, but what it sent is not wanted.
-            ReceiveState::Finished => entry.receive.state = ReceiveState::Discarded,
-            ReceiveState::Reset(_) | ReceiveState::Stopped | ReceiveState::Discarded => {}
-        }
-        self.drop_unread(id);
-        self.wake_reader(id);
-    }
 }
 
 /// Why a session ended that both sides let run out.
@@ -507,71 +360,4 @@ fn reason(text: &str) -> String {
         end -= 1;
     }
     text[..end].to_owned()
-}
-
-#[cfg(any(test, fuzzing))]
-impl Connection {
-    /// Checks what must hold between any two calls.
-    pub(super) fn assert_consistent(&self) {
-        let granted: u64 = self
-            .streams
-            .values()
-            .map(|entry| entry.receive.window.held())
-            .sum();
-        let unread: u64 = self
-            .streams
-            .values()
-            .map(|entry| entry.receive.queue.len() as u64)
-            .sum();
-        let pinned: usize = self
-            .streams
-            .values()
-            .map(|entry| entry.receive.queue.moved_slices())
-            .sum();
-        assert!(
-            granted <= self.config.effective_receive_budget(),
-            "granted {granted}"
-        );
-        assert!(unread <= granted, "unread {unread} of {granted}");
-        assert_eq!(pinned, self.pinned);
-        assert!(pinned <= self.config.max_pinning_slices());
-        assert!(self.remote.in_table <= self.config.max_streams);
-        assert!(self.local.in_table <= self.config.max_streams);
-        assert!(self.remote.unaccepted.len() <= self.config.max_unaccepted);
-        assert_eq!(
-            self.local.in_table + self.remote.in_table,
-            self.streams.len()
-        );
-        assert!(
-            self.events.len() <= 2 * self.streams.len() + 16,
-            "{:?}",
-            self.events
-        );
-        assert!(self.is_closing() || self.scheduler.control.len() <= self.streams.len());
-        let live = self
-            .streams
-            .values()
-            .filter(|entry| !entry.end_booked)
-            .count();
-        assert_eq!(live, self.live);
-    }
-}
-
-#[cfg(test)]
-impl Connection {
-    pub(super) fn held_streams(&self) -> usize {
-        self.streams.len()
-    }
-
-    /// Written bytes that wait on all streams.
-    pub(super) fn queued(&self) -> u64 {
-        self.streams
-            .values()
-            .map(|entry| entry.send.queue.len() as u64)
-            .sum()
-    }
-
-    pub(super) fn pinned(&self) -> usize {
-        self.pinned
-    }
 }

@@ -93,7 +93,7 @@ impl Application {
             5 if choice == 253 => connection.go_away("enough"),
             _ => drop(connection.read(stream, 5000)),
         }
-        if choice % 2 == 0 {
+        if choice.is_multiple_of(2) {
             self.end.sent();
         }
         self.end.connection.assert_consistent();

@@ -11,7 +11,7 @@ use super::{
         config::{Config, MAX_METADATA, RECEIVE_BLOCK},
         flow::MAX_OFFSET,
         frame::Frame,
-        id::Role,
+        id::{MAX_STREAM_COUNT, Role},
         settings::Settings,
     },
     control, data, fin, hello, id, open,
@@ -104,6 +104,56 @@ fn credit_is_kept_to_and_only_grows() {
     server.feed(&open(1, b"", b""));
     server.feed(&[credit(20_000), credit(20_000), credit(MAX_OFFSET)].concat());
     assert!(!server.connection.is_closing(), "duplicates are harmless");
+}
+
+#[test]
+fn announcements_are_not_taken_back() {
+    let go_away = |last_stream| {
+        control(Frame::GoAway {
+            last_stream,
+            code: CloseCode::DRAIN,
+            reason: String::new(),
+        })
+    };
+    assert_eq!(
+        refused(&control(Frame::MaxStreams(15))),
+        CloseCode::PROTOCOL
+    );
+    assert_eq!(
+        refused(&control(Frame::MaxStreams(1 << 31))),
+        CloseCode::FLOW_CONTROL
+    );
+    assert_eq!(
+        refused(&[go_away(2), go_away(4)].concat()),
+        CloseCode::PROTOCOL
+    );
+    assert_eq!(
+        refused(&go_away(3)),
+        CloseCode::PROTOCOL,
+        "not a stream of the server's"
+    );
+    let mut server = Scripted::ready(Role::Server);
+    let mut events = 0;
+    server.feed(&go_away(2).repeat(900));
+    while server.connection.poll_event().is_some() {
+        events += 1;
+    }
+    assert!(events <= 2, "{events} events for one piece of news");
+}
+
+#[test]
+fn used_up_ids_end_the_session_in_peace() {
+    let mut client = Scripted::ready(Role::Client);
+    client.connection.skip_streams(MAX_STREAM_COUNT - 1);
+    let Poll::Ready(Ok(last)) = client.connection.open(&Bytes::new()) else {
+        panic!("one id is left");
+    };
+    assert_eq!(last.index(), MAX_STREAM_COUNT - 1);
+    assert!(matches!(
+        client.connection.open(&Bytes::new()),
+        Poll::Ready(Err(_))
+    ));
+    assert!(client.connection.is_going_away() && !client.connection.is_closing());
 }
 
 #[test]

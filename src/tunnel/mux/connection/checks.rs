@@ -1,0 +1,75 @@
+//! What tests and fuzz targets look at.
+
+use super::Connection;
+
+impl Connection {
+    /// Checks what must hold between any two calls.
+    pub(in crate::tunnel::mux) fn assert_consistent(&self) {
+        let granted: u64 = self
+            .streams
+            .values()
+            .map(|entry| entry.receive.window.held())
+            .sum();
+        let unread: u64 = self
+            .streams
+            .values()
+            .map(|entry| entry.receive.queue.len() as u64)
+            .sum();
+        let pinned: usize = self
+            .streams
+            .values()
+            .map(|entry| entry.receive.queue.moved_slices())
+            .sum();
+        assert!(
+            granted <= self.config.effective_receive_budget(),
+            "granted {granted}"
+        );
+        assert!(unread <= granted, "unread {unread} of {granted}");
+        assert_eq!(pinned, self.pinned);
+        assert!(pinned <= self.config.max_pinning_slices());
+        assert!(self.remote.in_table <= self.config.max_streams);
+        assert!(self.local.in_table <= self.config.max_streams);
+        assert!(self.remote.unaccepted.len() <= self.config.max_unaccepted);
+        assert_eq!(
+            self.local.in_table + self.remote.in_table,
+            self.streams.len()
+        );
+        assert!(
+            self.events.len() <= 2 * self.streams.len() + 16,
+            "{:?}",
+            self.events
+        );
+        assert!(self.is_closing() || self.scheduler.control.len() <= self.streams.len());
+        let live = self
+            .streams
+            .values()
+            .filter(|entry| !entry.end_booked)
+            .count();
+        assert_eq!(live, self.live);
+    }
+}
+
+#[cfg(test)]
+impl Connection {
+    pub(in crate::tunnel::mux) fn held_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Written bytes that wait on all streams.
+    pub(in crate::tunnel::mux) fn queued(&self) -> u64 {
+        self.streams
+            .values()
+            .map(|entry| entry.send.queue.len() as u64)
+            .sum()
+    }
+
+    pub(in crate::tunnel::mux) fn pinned(&self) -> usize {
+        self.pinned
+    }
+
+    /// As if `count` streams had been opened here and had ended.
+    pub(in crate::tunnel::mux) fn skip_streams(&mut self, count: u64) {
+        self.local.opened = count;
+        self.local.allowed = count + 1;
+    }
+}
