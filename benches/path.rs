@@ -68,7 +68,10 @@ async fn main() -> Result<()> {
         .expect("the stand-in starts");
     let relay = RelayServer::builder()
         .hybrid_connection(NAME)
-        .rule(SasRule::new("root", "key-of-this-run")?, Rights::LISTEN | Rights::SEND)
+        .rule(
+            SasRule::new("root", "key-of-this-run")?,
+            Rights::LISTEN | Rights::SEND,
+        )
         .start(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))?;
     let string = ConnectionString::parse(&relay.connection_string("root", NAME)?)?;
     let connector = Connector::new(TrustRoots::platform())?;
@@ -103,7 +106,9 @@ async fn main() -> Result<()> {
     let ways = [
         Way {
             name: "straight",
-            server: format!("https://{}", stand_in.address()).parse().expect("a URL"),
+            server: format!("https://{}", stand_in.address())
+                .parse()
+                .expect("a URL"),
             roots: TrustRoots::only_pem(stand_in.ca_pem().as_bytes())?,
             token: TOKEN.to_owned(),
         },
@@ -148,7 +153,10 @@ impl Way {
     async fn get(&self, sender: &mut SendRequest<Empty<Bytes>>, path: &str) -> usize {
         let base = self.server.path().trim_end_matches('/');
         let request = Request::get(format!("{base}{path}"))
-            .header(header::HOST, self.server.authority().expect("a host").as_str())
+            .header(
+                header::HOST,
+                self.server.authority().expect("a host").as_str(),
+            )
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .body(Empty::new())
             .expect("a request");
@@ -196,9 +204,7 @@ impl Way {
     async fn bulk(&self, figures: &mut Figures) {
         let mut sender = self.connect().await;
         let start = Instant::now();
-        let length = self
-            .get(&mut sender, "/api/v1/namespaces/big/pods")
-            .await;
+        let length = self.get(&mut sender, "/api/v1/namespaces/big/pods").await;
         figures
             .mebibytes_per_second
             .push(length as f64 / f64::from(1 << 20) / start.elapsed().as_secs_f64());
@@ -206,7 +212,10 @@ impl Way {
 }
 
 fn print(ways: &[Way; 2], figures: &mut [Figures; 2]) {
-    println!("{:<10} {:>10} {:>10} {:>12} {:>10}", "way", "p50", "p99", "requests/s", "MiB/s");
+    println!(
+        "{:<10} {:>10} {:>10} {:>12} {:>10}",
+        "way", "p50", "p99", "requests/s", "MiB/s"
+    );
     for (way, figures) in ways.iter().zip(figures.iter_mut()) {
         figures.latencies.sort_unstable();
         figures.requests_per_second.sort_by(f64::total_cmp);
@@ -224,10 +233,14 @@ fn print(ways: &[Way; 2], figures: &mut [Figures; 2]) {
     println!(
         "{:<10} {:>9.2}x {:>9.2}x {:>11.2}x {:>9.2}x",
         "ratio",
-        percentile(&through.latencies, 50).as_secs_f64() / percentile(&straight.latencies, 50).as_secs_f64(),
-        percentile(&through.latencies, 99).as_secs_f64() / percentile(&straight.latencies, 99).as_secs_f64(),
-        percentile(&through.requests_per_second, 50) / percentile(&straight.requests_per_second, 50),
-        percentile(&through.mebibytes_per_second, 50) / percentile(&straight.mebibytes_per_second, 50),
+        percentile(&through.latencies, 50).as_secs_f64()
+            / percentile(&straight.latencies, 50).as_secs_f64(),
+        percentile(&through.latencies, 99).as_secs_f64()
+            / percentile(&straight.latencies, 99).as_secs_f64(),
+        percentile(&through.requests_per_second, 50)
+            / percentile(&straight.requests_per_second, 50),
+        percentile(&through.mebibytes_per_second, 50)
+            / percentile(&straight.mebibytes_per_second, 50),
     );
 }
 

@@ -62,7 +62,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         )
         .with_help("pass --allow-service-account-tokens"));
     }
-    let api_server = api_server(arguments.kubeconfig.as_deref(), arguments.context.as_deref())?;
+    let api_server = api_server(
+        arguments.kubeconfig.as_deref(),
+        arguments.context.as_deref(),
+    )?;
     let connection_string = arguments.relay.connection_string()?;
     let hybrid_connection = connection_string.hybrid_connection()?;
     let connector = arguments.relay.connector()?;
@@ -73,7 +76,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     agent.check_api_server().await?;
 
     common::progress(format_args!("registering at {hybrid_connection}"));
-    let listener = RelayListener::start(connector, hybrid_connection, connection_string.credential());
+    let listener =
+        RelayListener::start(connector, hybrid_connection, connection_string.credential());
     tokio::select! {
         online = listener.online() => online?,
         () = common::stop_requested() => return Ok(ExitCode::SUCCESS),
@@ -91,7 +95,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         }),
     )?;
 
-    agent.serve_relay(listener, common::stop_requested()).await?;
+    agent
+        .serve_relay(listener, common::stop_requested())
+        .await?;
     common::progress("closed");
     Ok(ExitCode::SUCCESS)
 }

@@ -105,7 +105,9 @@ async fn bind(listen: &str, scheme: &str) -> Result<TcpListener> {
     if scheme == "ws" && !addresses.iter().all(|address| address.ip().is_loopback()) {
         return Err(Error::new(
             ErrorKind::InvalidInput,
-            format!("{listen} is not a loopback address, and without TLS tokens would travel in clear"),
+            format!(
+                "{listen} is not a loopback address, and without TLS tokens would travel in clear"
+            ),
         )
         .with_help("pass --tls-cert and --tls-key, or listen on 127.0.0.1"));
     }
@@ -147,13 +149,7 @@ fn parse_rule(text: &str) -> Result<(SasRule, Rights)> {
             .to_owned(),
         None => key.to_owned(),
     };
-    let rights = match rights.split(',').map(str::trim).collect::<Vec<_>>()[..] {
-        ["listen"] => Rights::LISTEN,
-        ["send"] => Rights::SEND,
-        ["listen", "send"] | ["send", "listen"] => Rights::LISTEN | Rights::SEND,
-        _ => return Err(rule_error("its rights are not out of listen and send")),
-    };
-    Ok((SasRule::new(name, key)?, rights))
+    Ok((SasRule::new(name, key)?, rights.parse()?))
 }
 
 fn rule_error(what: &str) -> Error {

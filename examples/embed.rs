@@ -41,8 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .body(Empty::new())?;
     let response = client.request(request).await?;
     println!("{}", response.status());
-    let pods: serde_json::Value =
-        serde_json::from_slice(&response.collect().await?.to_bytes())?;
+    let pods: serde_json::Value = serde_json::from_slice(&response.collect().await?.to_bytes())?;
     for pod in pods["items"].as_array().into_iter().flatten() {
         println!("{}", pod["metadata"]["name"].as_str().unwrap_or("?"));
     }

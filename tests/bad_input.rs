@@ -42,7 +42,11 @@ fn assert_refused(ended: &Ended, what: &[&str]) {
     assert!(ended.stderr.contains("what to do: "), "{}", ended.stderr);
     assert!(ended.stdout.is_empty(), "{ended:?}");
     for part in what {
-        assert!(ended.stderr.contains(part), "no '{part}' in: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(part),
+            "no '{part}' in: {}",
+            ended.stderr
+        );
     }
     assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
 }
@@ -80,7 +84,10 @@ async fn a_relay_that_refuses() {
     let _relay = installation.start_relay(0).await;
     let good = fs::read_to_string(installation.path("relay")).unwrap();
 
-    installation.write("relay", &good.replace("SharedAccessKey=", "SharedAccessKey=x"));
+    installation.write(
+        "relay",
+        &good.replace("SharedAccessKey=", "SharedAccessKey=x"),
+    );
     assert_refused(&proxy(&installation, &[]).await, &["invalid signature"]);
 
     installation.write("relay", &good.replace(NAME, "another"));
@@ -97,22 +104,45 @@ async fn a_connection_string_that_is_not_one() {
     let installation = Installation::prepare().await;
     for (text, what) in [
         ("", "empty"),
-        ("Endpoint=sb://relay.example/;SharedAccessKeyName=root;EntityPath=demo", "SharedAccessKey"),
-        ("SharedAccessKeyName=root;SharedAccessKey=secret-key;EntityPath=demo", "Endpoint"),
-        ("Endpoint=sb://relay.example/;SharedAccessKeyName=root;SharedAccessKey=secret-key", "EntityPath"),
-        ("Endpoint=ws://relay.example/;SharedAccessKeyName=root;SharedAccessKey=secret-key;EntityPath=demo", "loopback"),
+        (
+            "Endpoint=sb://relay.example/;SharedAccessKeyName=root;EntityPath=demo",
+            "SharedAccessKey",
+        ),
+        (
+            "SharedAccessKeyName=root;SharedAccessKey=secret-key;EntityPath=demo",
+            "Endpoint",
+        ),
+        (
+            "Endpoint=sb://relay.example/;SharedAccessKeyName=root;SharedAccessKey=secret-key",
+            "EntityPath",
+        ),
+        (
+            "Endpoint=ws://relay.example/;SharedAccessKeyName=root;SharedAccessKey=secret-key;EntityPath=demo",
+            "loopback",
+        ),
         ("certainly not", "certainly not a"),
     ] {
         installation.write("relay", text);
         let ended = proxy(&installation, &[]).await;
-        let what = if what.starts_with("certainly") { "connection string" } else { what };
+        let what = if what.starts_with("certainly") {
+            "connection string"
+        } else {
+            what
+        };
         assert_refused(&ended, &[what]);
         assert!(!ended.stderr.contains("secret-key"), "{}", ended.stderr);
     }
     let ended = proxy(&installation, &["--connection-string-file", "no-such-file"]).await;
     assert_refused(&ended, &["no-such-file"]);
-    let ended = programs::run("arc-connect", &["proxy", "--token-file", &installation.argument("token")]).await;
-    assert_refused(&ended, &["--connection-string-file", "ARC_RELAY_CONNECTION_STRING"]);
+    let ended = programs::run(
+        "arc-connect",
+        &["proxy", "--token-file", &installation.argument("token")],
+    )
+    .await;
+    assert_refused(
+        &ended,
+        &["--connection-string-file", "ARC_RELAY_CONNECTION_STRING"],
+    );
 }
 
 #[tokio::test]
@@ -124,7 +154,11 @@ async fn a_token_that_can_not_work() {
     installation.write("token", "an-unknown-token");
     let ended = proxy(&installation, &[]).await;
     assert_refused(&ended, &["401", "kubectl create token"]);
-    assert!(!ended.stderr.contains("an-unknown-token"), "{}", ended.stderr);
+    assert!(
+        !ended.stderr.contains("an-unknown-token"),
+        "{}",
+        ended.stderr
+    );
 
     // {"alg":"none"} . {"exp":1000000000} . signature
     installation.write("token", "eyJhbGciOiJub25lIn0.eyJleHAiOjEwMDAwMDAwMDB9.c2ln");
@@ -139,7 +173,11 @@ async fn a_token_that_can_not_work() {
     );
     let ended = programs::run(
         "arc-connect",
-        &["proxy", "--connection-string-file", &installation.argument("relay")],
+        &[
+            "proxy",
+            "--connection-string-file",
+            &installation.argument("relay"),
+        ],
     )
     .await;
     assert_refused(&ended, &["token", "--token-file"]);
@@ -166,7 +204,11 @@ async fn a_kubeconfig_that_can_not_take_the_context() {
     let _agent = installation.start_agent().await;
 
     fs::create_dir(installation.path("directory")).unwrap();
-    let ended = proxy(&installation, &["--file", &installation.argument("directory")]).await;
+    let ended = proxy(
+        &installation,
+        &["--file", &installation.argument("directory")],
+    )
+    .await;
     assert_refused(&ended, &["directory"]);
 
     installation.write("kubeconfig", "a: b: c: not YAML\n");
@@ -177,9 +219,17 @@ async fn a_kubeconfig_that_can_not_take_the_context() {
     );
 
     installation.write("kubeconfig", "apiVersion: v1\nkind: Config\n");
-    fs::set_permissions(installation.path("kubeconfig"), fs::Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(
+        installation.path("kubeconfig"),
+        fs::Permissions::from_mode(0o400),
+    )
+    .unwrap();
     assert_refused(&proxy(&installation, &[]).await, &["read-only"]);
-    fs::set_permissions(installation.path("kubeconfig"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(
+        installation.path("kubeconfig"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .unwrap();
 
     installation.write("kubeconfig.lock", "");
     assert_refused(&proxy(&installation, &[]).await, &["kubeconfig.lock"]);
@@ -187,7 +237,10 @@ async fn a_kubeconfig_that_can_not_take_the_context() {
         fs::read_to_string(installation.path("kubeconfig")).unwrap(),
         "apiVersion: v1\nkind: Config\n"
     );
-    assert!(installation.path("kubeconfig.lock").exists(), "the lock is another's");
+    assert!(
+        installation.path("kubeconfig.lock").exists(),
+        "the lock is another's"
+    );
 }
 
 #[tokio::test]
@@ -214,15 +267,25 @@ async fn a_relay_with_a_certificate_of_its_own() {
     )
     .await;
     let address = relay.ready()["address"].as_str().unwrap();
-    installation.write("relay", &connection_string(&format!("sb://{address}/"), "key"));
+    installation.write(
+        "relay",
+        &connection_string(&format!("sb://{address}/"), "key"),
+    );
 
-    assert_refused(&proxy(&installation, &[]).await, &["certificate", "--relay-ca"]);
+    assert_refused(
+        &proxy(&installation, &[]).await,
+        &["certificate", "--relay-ca"],
+    );
 
     let ca = installation.argument("relay.crt");
     let ended = proxy(&installation, &["--relay-ca", &ca]).await;
     assert_refused(&ended, &["no listener"]);
 
-    let ended = proxy(&installation, &["--relay-ca", &installation.argument("token")]).await;
+    let ended = proxy(
+        &installation,
+        &["--relay-ca", &installation.argument("token")],
+    )
+    .await;
     assert_refused(&ended, &["token", "CA"]);
 }
 

@@ -53,7 +53,9 @@ fn imports_run_downwards_only() {
             if let Some((_, allowed)) = SELF_CONTAINED.iter().find(|(name, _)| *name == module)
                 && !allowed.contains(&target)
             {
-                faults.push(format!("{file}: {module} must stand alone, but imports {target}"));
+                faults.push(format!(
+                    "{file}: {module} must stand alone, but imports {target}"
+                ));
             }
         }
     });
@@ -122,7 +124,10 @@ fn rust_files(directory: &Path) -> Vec<PathBuf> {
 
 /// Unit tests may look upwards (a sender is tested against the embedded relay), and comments may name anything.
 fn code_only(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
+    let code = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()

@@ -143,7 +143,12 @@ async fn a_list_that_breaks_off_is_an_error() {
     faults.set_list(Some(ListFault::AbortAfter(300_000)));
     let list = ["get", "pods", "-n", "big", "--chunk-size=0", "-o", "name"];
     let short = kubectl.run(&list).await;
-    assert_ne!(short.code, Some(0), "{} lines", short.text().lines().count());
+    assert_ne!(
+        short.code,
+        Some(0),
+        "{} lines",
+        short.text().lines().count()
+    );
 
     faults.set_list(None);
     let whole = kubectl.run(&list).await.succeeded();
@@ -173,7 +178,12 @@ async fn a_killed_api_server_is_an_error_and_not_a_short_list() {
     }
     installation.stand_in.kill().await;
     let short = list.await.unwrap();
-    assert_ne!(short.code, Some(0), "{} lines", short.text().lines().count());
+    assert_ne!(
+        short.code,
+        Some(0),
+        "{} lines",
+        short.text().lines().count()
+    );
     assert!(short.stdout.is_empty(), "half a list was printed");
 }
 
@@ -187,12 +197,21 @@ async fn the_kubeconfig_is_put_back_when_the_proxy_ends() {
     let proxy = installation.start_proxy().await;
 
     let merged = fs::read_to_string(installation.path("kubeconfig")).unwrap();
-    assert!(merged.contains(&format!("current-context: {NAME}")), "{merged}");
-    assert!(!merged.contains(&installation.token), "the caller's token is in the file");
+    assert!(
+        merged.contains(&format!("current-context: {NAME}")),
+        "{merged}"
+    );
+    assert!(
+        !merged.contains(&installation.token),
+        "the caller's token is in the file"
+    );
 
     let ended = proxy.terminate().await;
     assert!(ended.status.success(), "{ended:?}");
-    assert_eq!(fs::read_to_string(installation.path("kubeconfig")).unwrap(), before);
+    assert_eq!(
+        fs::read_to_string(installation.path("kubeconfig")).unwrap(),
+        before
+    );
 
     assert!(agent.terminate().await.status.success());
     assert!(relay.terminate().await.status.success());

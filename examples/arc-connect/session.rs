@@ -34,7 +34,12 @@ pub struct SessionArguments {
     token_file: Option<PathBuf>,
 
     /// The caller's bearer token itself. Others can see it in the process list: prefer --token-file
-    #[arg(long, visible_alias = "auth-token", value_name = "TOKEN", group = "caller")]
+    #[arg(
+        long,
+        visible_alias = "auth-token",
+        value_name = "TOKEN",
+        group = "caller"
+    )]
     token: Option<String>,
 
     /// Name of the context in the kubeconfig; without it, the last part of the hybrid connection's name
@@ -65,11 +70,7 @@ impl Session {
             Some(name) => name.clone(),
             None => last_segment(hybrid_connection.path()).to_owned(),
         };
-        let sender = RelaySender::new(
-            connector,
-            hybrid_connection,
-            connection_string.credential(),
-        );
+        let sender = RelaySender::new(connector, hybrid_connection, connection_string.credential());
         let tunnel: Arc<dyn Tunnel> = Arc::new(RelayTunnel::new(sender));
         first_request(&tunnel, &auth).await?;
 
@@ -138,8 +139,7 @@ fn caller(arguments: &SessionArguments) -> Result<Arc<dyn AuthProvider>> {
 async fn first_request(tunnel: &Arc<dyn Tunnel>, auth: &Arc<dyn AuthProvider>) -> Result<()> {
     let token = auth.token(&TokenRequest::new()).await?;
     let connector = TunnelConnector::new(Arc::clone(tunnel), Target::api_server());
-    let client: Client<_, Empty<Bytes>> =
-        Client::builder(TokioExecutor::new()).build(connector);
+    let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     let request = Request::get("http://kubernetes/version")
         .header(AUTHORIZATION, format!("Bearer {}", token.secret()))
         .body(Empty::new())
@@ -180,10 +180,12 @@ fn judge(response: &Response<Bytes>) -> Result<()> {
             ErrorKind::Unauthorized,
             "the token is wrong or expired: get a new one, for instance with `kubectl create token NAME`",
         ),
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => (
-            ErrorKind::Network,
-            "the agent runs but can not reach its API server: check the agent's log",
-        ),
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            (
+                ErrorKind::Network,
+                "the agent runs but can not reach its API server: check the agent's log",
+            )
+        }
         _ => (ErrorKind::Refused, "check the agent's log"),
     };
     Err(

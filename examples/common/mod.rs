@@ -16,8 +16,11 @@ use clap::Args;
 use tokio::signal;
 use tracing_subscriber::EnvFilter;
 
-pub use ready_file::write_ready_file;
-pub use report::{note, progress, warn};
+#[allow(unused_imports, reason = "each program uses a part of this")]
+pub use self::{
+    ready_file::write_ready_file,
+    report::{note, progress, warn},
+};
 
 /// The environment variable that stands in for `--connection-string-file`.
 pub const CONNECTION_STRING_VARIABLE: &str = "ARC_RELAY_CONNECTION_STRING";
@@ -51,13 +54,13 @@ impl RelayArguments {
         }
         match std::env::var(CONNECTION_STRING_VARIABLE) {
             Ok(text) => ConnectionString::parse(&text),
-            Err(_) => Err(Error::new(
-                ErrorKind::InvalidInput,
-                "there is no relay to connect to",
-            )
-            .with_help(format!(
-                "pass --connection-string-file FILE, or set {CONNECTION_STRING_VARIABLE}"
-            ))),
+            Err(_) => Err(
+                Error::new(ErrorKind::InvalidInput, "there is no relay to connect to").with_help(
+                    format!(
+                        "pass --connection-string-file FILE, or set {CONNECTION_STRING_VARIABLE}"
+                    ),
+                ),
+            ),
         }
     }
 

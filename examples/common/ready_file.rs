@@ -23,8 +23,7 @@ pub fn write_ready_file(path: Option<&Path>, content: &Value) -> Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
     writeln!(file, "{content}").map_err(failed)?;
     owner_only(file.as_file()).map_err(failed)?;
-    file.persist(path)
-        .map_err(|error| failed(error.error))?;
+    file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 

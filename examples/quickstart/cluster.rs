@@ -2,11 +2,7 @@
 
 use std::path::Path;
 
-use arc_cluster_connect::{
-    Error, ErrorKind, Result,
-    agent::ApiServer,
-    kubeconfig::Kubeconfig,
-};
+use arc_cluster_connect::{Error, ErrorKind, Result, agent::ApiServer, kubeconfig::Kubeconfig};
 
 use crate::{
     Arguments,
@@ -48,8 +44,11 @@ impl Cluster {
     fn real(arguments: &Arguments, path: &Path) -> Result<Self> {
         let kubeconfig = Kubeconfig::read(path)?;
         let context = arguments.context.as_deref();
-        let api_server =
-            ApiServer::from_kubeconfig(&kubeconfig, context, path.parent().unwrap_or(Path::new(".")))?;
+        let api_server = ApiServer::from_kubeconfig(
+            &kubeconfig,
+            context,
+            path.parent().unwrap_or(Path::new(".")),
+        )?;
         let token = match &arguments.token_file {
             Some(file) => std::fs::read_to_string(file).map_err(|error| {
                 Error::new(
@@ -61,7 +60,8 @@ impl Cluster {
             None => kubeconfig
                 .resolve(context)?
                 .user
-                .and_then(|user| user.token.clone())
+                .and_then(|user| user.token.as_ref())
+                .map(|token| token.expose().to_owned())
                 .ok_or_else(|| {
                     Error::new(
                         ErrorKind::InvalidInput,
@@ -95,7 +95,9 @@ impl Cluster {
         let kubeconfig = Kubeconfig::parse(&stand_in.kubeconfig(None))?;
         let api_server = ApiServer::from_kubeconfig(&kubeconfig, None, Path::new("."))?;
         Ok(Self {
-            description: format!("{api_server} (an embedded stand-in; --kubeconfig takes a real one)"),
+            description: format!(
+                "{api_server} (an embedded stand-in; --kubeconfig takes a real one)"
+            ),
             api_server,
             token,
             stand_in: Some(stand_in),

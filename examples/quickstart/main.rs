@@ -8,9 +8,9 @@
 
 #[path = "../../tests/support/api_server/mod.rs"]
 mod api_server;
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
-mod cluster;
 mod pods;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -92,7 +92,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         listen.credential(),
     );
     listener.online().await?;
-    println!("3. agent     registered at the relay; passes each caller's own token to the API server");
+    println!(
+        "3. agent     registered at the relay; passes each caller's own token to the API server"
+    );
     let (stop_agent, agent_stopped) = oneshot::channel::<()>();
     let agent = tokio::spawn(async move {
         agent
@@ -132,7 +134,10 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         &TokenKubeconfig::new(NAME).build(&endpoint)?,
         CurrentContext::KeepIfSet,
     )?;
-    println!("5. kubectl   export KUBECONFIG={}", kubeconfig.path().display());
+    println!(
+        "5. kubectl   export KUBECONFIG={}",
+        kubeconfig.path().display()
+    );
 
     println!("\nGET /api/v1/pods through proxy, tunnel, relay and agent:\n");
     let listed = pods::list(&endpoint).await;

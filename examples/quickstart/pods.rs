@@ -22,8 +22,11 @@ pub struct Pod {
 
 pub async fn list(endpoint: &ProxyEndpoint) -> Result<Vec<Pod>> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(ErrorKind::Network, "can not list pods at the loopback endpoint")
-            .with_source(error)
+        Error::new(
+            ErrorKind::Network,
+            "can not list pods at the loopback endpoint",
+        )
+        .with_source(error)
     };
     let server: Uri = endpoint
         .server()
@@ -32,7 +35,9 @@ pub async fn list(endpoint: &ProxyEndpoint) -> Result<Vec<Pod>> {
     let host = server.host().unwrap_or_default();
     let address = Endpoint::new(host, server.port_u16().unwrap_or(443), Security::Tls);
     let roots = TrustRoots::only_pem(endpoint.certificate_authority_pem().as_bytes())?;
-    let stream = Connector::new(roots)?.connect(&address, Alpn::Http1).await?;
+    let stream = Connector::new(roots)?
+        .connect(&address, Alpn::Http1)
+        .await?;
 
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -40,7 +45,10 @@ pub async fn list(endpoint: &ProxyEndpoint) -> Result<Vec<Pod>> {
     let connection = tokio::spawn(connection);
     let request = Request::get(format!("{}/api/v1/pods", server.path()))
         .header(header::HOST, address.authority())
-        .header(header::AUTHORIZATION, format!("Bearer {}", endpoint.secret()))
+        .header(
+            header::AUTHORIZATION,
+            format!("Bearer {}", endpoint.secret()),
+        )
         .body(Empty::<Bytes>::new())
         .map_err(|error| failed(Box::new(error)))?;
     let response = sender

@@ -1,6 +1,6 @@
 //! [`ApiServer`]: where the one API server is, and how to know that it is the one.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, fmt, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{Uri, uri::Scheme};
@@ -151,6 +151,16 @@ impl ApiServer {
             Endpoint::new(host, port, Security::Tls),
             only_file(certificate_authority)?,
         ))
+    }
+}
+
+impl fmt::Display for ApiServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.endpoint.security() {
+            Security::Plain => "http",
+            Security::Tls => "https",
+        };
+        write!(f, "{scheme}://{}{}", self.endpoint, self.path_prefix)
     }
 }
 

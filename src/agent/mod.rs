@@ -110,6 +110,23 @@ impl Agent {
         }
     }
 
+    /// Connects to the API server once, so that a program can say at its start what would else fail each caller.
+    ///
+    /// # Errors
+    /// What kept the connection from being made; the text names the API server.
+    ///
+    /// # Cancel safety
+    /// A dropped future closes the connection.
+    pub async fn check_api_server(&self) -> Result<()> {
+        self.core.upstream.check().await.map_err(|error| {
+            Error::new(
+                error.kind(),
+                format!("the API server at {} can not be used", self.core.authority),
+            )
+            .with_source(error)
+        })
+    }
+
     /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
     ///
     /// For carriers that already separate requests; [`serve_connection`](Self::serve_connection) serves a whole

@@ -85,6 +85,11 @@ impl Upstream {
         }
     }
 
+    /// Connects once, for nothing but to see that it can be done.
+    pub(super) async fn check(&self) -> Result<()> {
+        self.dial.dial().await.map(drop)
+    }
+
     /// Sends a request and waits for the head of its response.
     ///
     /// # Cancel safety

@@ -61,7 +61,10 @@ impl Installation {
 
     /// The same, as an argument.
     pub fn argument(&self, name: &str) -> String {
-        self.path(name).to_str().expect("paths are UTF-8").to_owned()
+        self.path(name)
+            .to_str()
+            .expect("paths are UTF-8")
+            .to_owned()
     }
 
     /// Writes a file of the installation.
@@ -76,7 +79,14 @@ impl Installation {
         let relay = Program::start(
             "arc-relay",
             self.directory(),
-            &["--listen", &listen, "--hybrid-connection", NAME, "--sas-rule", &rule],
+            &[
+                "--listen",
+                &listen,
+                "--hybrid-connection",
+                NAME,
+                "--sas-rule",
+                &rule,
+            ],
         )
         .await;
         let key = fs::read_to_string(self.path("relay-key")).expect("it was written");
