@@ -2,7 +2,11 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{code::CloseCode, code::StreamCode, id::StreamId, settings::Settings};
+use super::{
+    code::{CloseCode, StreamCode},
+    id::StreamId,
+    settings::Settings,
+};
 
 /// Length of a frame header.
 pub(super) const HEADER_LENGTH: usize = 8;

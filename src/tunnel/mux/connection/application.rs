@@ -4,25 +4,23 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
-use super::{Connection, Ending, Event, Leave, input::TOKENS_FOR_STREAM, reason};
-use crate::{
-    Error, ErrorKind, Result,
-    tunnel::mux::{
-        code::{CloseCode, StreamCode},
-        config::MAX_METADATA,
-        entry::{Entry, Owner},
-        failure::{StreamFailure, session_ended},
-        flow::{ReceiveWindow, SendWindow},
-        id::{MAX_STREAM_COUNT, StreamId},
-        schedule::Lane,
-        state::{ReceiveState, ResetCause, SendState},
-    },
+use super::super::{
+    code::{CloseCode, StreamCode},
+    config::MAX_METADATA,
+    entry::{Entry, Owner},
+    failure::{StreamFailure, session_ended},
+    flow::{ReceiveWindow, SendWindow},
+    id::{MAX_STREAM_COUNT, StreamId},
+    schedule::Lane,
+    state::{ReceiveState, ResetCause, SendState},
 };
+use super::{Connection, Ending, Event, Leave, input::TOKENS_FOR_STREAM, reason};
+use crate::{Error, ErrorKind, Result};
 
 impl Connection {
     /// Opens a stream. Sends nothing by itself: the OPEN rides on the first data, or goes alone if there is none
     /// when the next bytes leave.
-    pub(in crate::tunnel::mux) fn open(&mut self, metadata: &Bytes) -> Poll<Result<StreamId>> {
+    pub(in super::super) fn open(&mut self, metadata: &Bytes) -> Poll<Result<StreamId>> {
         if let Some((error, _)) = self.ended() {
             return Poll::Ready(Err(session_ended(error)));
         }
@@ -73,7 +71,7 @@ impl Connection {
     }
 
     /// The next stream of the peer's, with its metadata; `None` once the session has ended.
-    pub(in crate::tunnel::mux) fn accept(&mut self) -> Poll<Option<(StreamId, Bytes)>> {
+    pub(in super::super) fn accept(&mut self) -> Poll<Option<(StreamId, Bytes)>> {
         loop {
             if self.is_closing() {
                 return Poll::Ready(None);
@@ -99,7 +97,7 @@ impl Connection {
     }
 
     /// Up to `limit` bytes (at least 1) that arrived on a stream; `None` at its end.
-    pub(in crate::tunnel::mux) fn read(
+    pub(in super::super) fn read(
         &mut self,
         id: StreamId,
         limit: usize,
@@ -134,7 +132,7 @@ impl Connection {
     }
 
     /// Copies as much of `data` (not empty) into the stream's send queue as there is room for.
-    pub(in crate::tunnel::mux) fn write(
+    pub(in super::super) fn write(
         &mut self,
         id: StreamId,
         data: &[u8],
@@ -151,7 +149,7 @@ impl Connection {
 
     /// Moves all of `chunk` into the stream's send queue once there is any room: the queue may be longer than its
     /// limit by one chunk, whose memory the caller had already.
-    pub(in crate::tunnel::mux) fn write_chunk(
+    pub(in super::super) fn write_chunk(
         &mut self,
         id: StreamId,
         chunk: &mut Bytes,
@@ -167,7 +165,7 @@ impl Connection {
     }
 
     /// Ends the sending direction with an end of file, behind what was written.
-    pub(in crate::tunnel::mux) fn finish(&mut self, id: StreamId) -> Result<(), StreamFailure> {
+    pub(in super::super) fn finish(&mut self, id: StreamId) -> Result<(), StreamFailure> {
         let Some(entry) = self.streams.get_mut(&id) else {
             return Err(StreamFailure::EndedHere);
         };
@@ -186,18 +184,18 @@ impl Connection {
     }
 
     /// Ends the sending direction without an end of file. Written bytes that have not left are dropped.
-    pub(in crate::tunnel::mux) fn reset(&mut self, id: StreamId, code: StreamCode) {
+    pub(in super::super) fn reset(&mut self, id: StreamId, code: StreamCode) {
         self.begin_reset(id, code, ResetCause::Local);
     }
 
     /// Ends the receiving direction: asks the peer to send nothing more.
-    pub(in crate::tunnel::mux) fn stop(&mut self, id: StreamId, code: StreamCode) {
+    pub(in super::super) fn stop(&mut self, id: StreamId, code: StreamCode) {
         self.begin_stop(id, code);
         self.settle(id);
     }
 
     /// The application lets go. What was finished still leaves, anything else ends early.
-    pub(in crate::tunnel::mux) fn release(&mut self, id: StreamId, code: StreamCode) {
+    pub(in super::super) fn release(&mut self, id: StreamId, code: StreamCode) {
         let Some(entry) = self.streams.get_mut(&id) else {
             return;
         };
@@ -212,7 +210,7 @@ impl Connection {
     }
 
     /// Nobody will accept any more: refuses what waits, and the peer's further streams.
-    pub(in crate::tunnel::mux) fn refuse_unaccepted(&mut self) {
+    pub(in super::super) fn refuse_unaccepted(&mut self) {
         while let Some(id) = self.remote.unaccepted.pop_front() {
             self.release(id, StreamCode::REFUSED);
         }
@@ -220,7 +218,7 @@ impl Connection {
     }
 
     /// No new streams either way; the session ends with its last stream.
-    pub(in crate::tunnel::mux) fn go_away(&mut self, text: &str) {
+    pub(in super::super) fn go_away(&mut self, text: &str) {
         if self.local_leave.is_some() || self.is_closing() {
             return;
         }
@@ -233,7 +231,7 @@ impl Connection {
     }
 
     /// Ends the session and every stream now.
-    pub(in crate::tunnel::mux) fn close(&mut self, text: &str) {
+    pub(in super::super) fn close(&mut self, text: &str) {
         let text = reason(text);
         self.end(
             Error::new(

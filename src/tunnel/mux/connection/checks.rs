@@ -4,7 +4,7 @@ use super::Connection;
 
 impl Connection {
     /// Checks what must hold between any two calls.
-    pub(in crate::tunnel::mux) fn assert_consistent(&self) {
+    pub(in super::super) fn assert_consistent(&self) {
         let granted: u64 = self
             .streams
             .values()
@@ -51,24 +51,24 @@ impl Connection {
 
 #[cfg(test)]
 impl Connection {
-    pub(in crate::tunnel::mux) fn held_streams(&self) -> usize {
+    pub(in super::super) fn held_streams(&self) -> usize {
         self.streams.len()
     }
 
     /// Written bytes that wait on all streams.
-    pub(in crate::tunnel::mux) fn queued(&self) -> u64 {
+    pub(in super::super) fn queued(&self) -> u64 {
         self.streams
             .values()
             .map(|entry| entry.send.queue.len() as u64)
             .sum()
     }
 
-    pub(in crate::tunnel::mux) fn pinned(&self) -> usize {
+    pub(in super::super) fn pinned(&self) -> usize {
         self.pinned
     }
 
     /// As if `count` streams had been opened here and had ended.
-    pub(in crate::tunnel::mux) fn skip_streams(&mut self, count: u64) {
+    pub(in super::super) fn skip_streams(&mut self, count: u64) {
         self.local.opened = count;
         self.local.allowed = count + 1;
     }

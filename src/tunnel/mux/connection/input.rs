@@ -4,22 +4,20 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{Arriving, Connection, Ending, Event};
-use crate::{
-    Error, ErrorKind,
-    tunnel::mux::{
-        code::{CloseCode, StreamCode},
-        config::MIN_SLICE,
-        decoder::{DataHeader, Decoded},
-        entry::{Entry, Owner},
-        flow::{MAX_OFFSET, ReceiveWindow, SendWindow},
-        frame::{Frame, Kind},
-        id::{MAX_STREAM_COUNT, StreamId},
-        settings::Settings,
-        state::{ReceiveState, ResetCause, SendState},
-        violation::Violation,
-    },
+use super::super::{
+    code::{CloseCode, StreamCode},
+    config::MIN_SLICE,
+    decoder::{DataHeader, Decoded},
+    entry::{Entry, Owner},
+    flow::{MAX_OFFSET, ReceiveWindow, SendWindow},
+    frame::{Frame, Kind},
+    id::{MAX_STREAM_COUNT, StreamId},
+    settings::Settings,
+    state::{ReceiveState, ResetCause, SendState},
+    violation::Violation,
 };
+use super::{Arriving, Connection, Ending, Event};
+use crate::{Error, ErrorKind};
 
 /// What a new stream of either side pays into the control budget: its first CREDIT, a STOP, and a spare.
 pub(super) const TOKENS_FOR_STREAM: i64 = 3;
@@ -42,7 +40,7 @@ impl Connection {
     /// Takes the next bytes of the pipe, in whatever pieces they come.
     ///
     /// Payloads stay slices of `input`, unless they are short or too many slices wait already.
-    pub(in crate::tunnel::mux) fn handle_input(&mut self, now: Instant, mut input: Bytes) {
+    pub(in super::super) fn handle_input(&mut self, now: Instant, mut input: Bytes) {
         if self.is_closing() {
             return;
         }

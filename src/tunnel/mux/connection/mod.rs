@@ -7,7 +7,11 @@ mod input;
 mod table;
 mod transmit;
 
-use std::{collections::HashMap, collections::VecDeque, sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     SessionStatus,

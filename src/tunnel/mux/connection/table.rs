@@ -1,12 +1,12 @@
 //! The stream table: what comes in, what goes, and who is told.
 
-use super::{Connection, Event};
-use crate::tunnel::mux::{
+use super::super::{
     code::StreamCode,
     entry::{Entry, Owner},
     id::{MAX_STREAM_COUNT, StreamId},
     state::{ReceiveState, ResetCause, SendState},
 };
+use super::{Connection, Event};
 
 impl Connection {
     pub(super) fn wake_acceptor(&mut self) {
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     /// Whether a stream could be opened now.
-    pub(in crate::tunnel::mux) fn can_open(&self) -> bool {
+    pub(in super::super) fn can_open(&self) -> bool {
         self.local.opened < self.local.allowed && self.local.in_table < self.config.max_streams
     }
 

@@ -2,8 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Connection, Ending, drained};
-use crate::tunnel::mux::{
+use super::super::{
     batch::{BATCH_LENGTH, Batch},
     config::{CLOSE_TIMEOUT, MAX_FRAME, SHARED_FRAME},
     frame::{Flags, Frame, HEADER_LENGTH, METADATA_LENGTH, encode_data_header},
@@ -12,12 +11,13 @@ use crate::tunnel::mux::{
     settings::PREFACE,
     state::{ReceiveState, SendState},
 };
+use super::{Connection, Ending, drained};
 
 impl Connection {
     /// Fills `batch` with what should leave now, until nothing is left or the batch is full.
     ///
     /// What is in the batch counts as sent.
-    pub(in crate::tunnel::mux) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
+    pub(in super::super) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         if std::mem::take(&mut self.outbox.introduction) {
             let settings = self.config.settings();
             batch.write(|out| {
@@ -41,7 +41,7 @@ impl Connection {
     }
 
     /// Whether [`poll_transmit`](Self::poll_transmit) has something to do.
-    pub(in crate::tunnel::mux) fn wants_transmit(&self) -> bool {
+    pub(in super::super) fn wants_transmit(&self) -> bool {
         if let Some(closing) = &self.closing {
             return closing.until.is_none();
         }

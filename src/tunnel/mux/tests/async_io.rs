@@ -15,7 +15,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::super::{Config, Driver, Incoming, MuxStream, Role, Session, StreamFailure, start};
+use super::{
+    super::{
+        Config, Driver, Incoming, MuxStream, Role, Session, StreamFailure, frame::Frame,
+        settings::Settings, start,
+    },
+    control, hello,
+};
 use crate::{Error, ErrorKind, Result};
 
 struct Side {
@@ -515,6 +521,30 @@ async fn a_stuck_pipe_keeps_nobody_for_ever() {
     let client = side(Stuck, Role::Client);
     client.session.close("done");
     client.driver.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_read_slowly_and_honest_work_goes_on_after_it() {
+    let (near, mut far) = tokio::io::duplex(1 << 20);
+    let client = side(near, Role::Client);
+    let flood = control(Frame::Ping(1)).repeat(3000);
+    far.write_all(&[hello(Settings::INITIAL), flood].concat())
+        .await
+        .unwrap();
+    client.session.ready().await.unwrap();
+    let start = tokio::time::Instant::now();
+    far.write_all(&control(Frame::Ping(0xfeed))).await.unwrap();
+    let answer = control(Frame::Pong(0xfeed));
+    let mut said = Vec::new();
+    while !said.ends_with(&answer) {
+        far.read_buf(&mut said).await.unwrap();
+    }
+    assert!(
+        start.elapsed() >= Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(!client.session.is_closed());
 }
 
 #[test]
