@@ -51,7 +51,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    common::run(arguments.verbosity, run(arguments))
+    common::run(
+        common::Audience::Operator,
+        arguments.verbosity,
+        run(arguments),
+    )
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {

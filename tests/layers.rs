@@ -19,10 +19,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// What a module may import when it must be possible to lift it out: nothing else of this crate.
-const SELF_CONTAINED: &[(&str, &[&str])] = &[
-    ("tunnel::mux", &["error", "telemetry"]),
-    ("kubeconfig", &["error", "telemetry"]),
-];
+const SELF_CONTAINED: &[(&str, &[&str])] = &[("tunnel::mux", &["error", "telemetry"])];
 
 /// Root re-exports, by the module that they come from.
 const RE_EXPORTS: &[(&str, &str)] = &[

@@ -37,7 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    common::run(arguments.verbosity, async {
+    common::run(common::Audience::Person, arguments.verbosity, async {
         match arguments.command {
             Command::Proxy(arguments) => proxy::run(arguments).await,
             Command::Exec(arguments) => exec::run(arguments).await,

@@ -33,6 +33,15 @@ pub struct Verbosity {
     verbose: u8,
 }
 
+/// Who reads standard error when no -v is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// A person at a terminal, to whom the program speaks in sentences: no log lines.
+    Person,
+    /// Whoever operates a server: warnings.
+    Operator,
+}
+
 /// How a program finds its relay.
 #[derive(Args, Clone, Debug)]
 pub struct RelayArguments {
@@ -80,8 +89,12 @@ pub fn connector(extra_roots: Option<&Path>) -> Result<Connector> {
 }
 
 /// Runs a program to its end and turns its result into an exit code: what it says, or 1 and a message.
-pub fn run(verbosity: Verbosity, program: impl Future<Output = Result<ExitCode>>) -> ExitCode {
-    start_logging(verbosity);
+pub fn run(
+    audience: Audience,
+    verbosity: Verbosity,
+    program: impl Future<Output = Result<ExitCode>>,
+) -> ExitCode {
+    start_logging(audience, verbosity);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -126,8 +139,9 @@ pub async fn stop_requested() {
     }
 }
 
-fn start_logging(verbosity: Verbosity) {
+fn start_logging(audience: Audience, verbosity: Verbosity) {
     let level = match verbosity.verbose {
+        0 if audience == Audience::Person => "off",
         0 => "warn",
         1 => "arc_cluster_connect=info,warn",
         2 => "arc_cluster_connect=debug,info",

@@ -65,6 +65,13 @@ async fn route(
     ticket: &Arc<Ticket>,
 ) -> Result<Response, Status> {
     let path = request.uri().path().to_owned();
+    // A few paths are for everybody; but who shows a token must show a good one, on every path.
+    let shows_nothing = !request.headers().contains_key(http::header::AUTHORIZATION);
+    let caller = match server.identities.authenticate(request.headers()) {
+        Ok(caller) => Some(caller),
+        Err(_) if shows_nothing => None,
+        Err(refusal) => return Err(refusal),
+    };
     match path.as_str() {
         "/healthz" | "/livez" | "/readyz" => {
             return Ok(response::bytes(
@@ -77,7 +84,7 @@ async fn route(
         _ => {}
     }
 
-    let caller = server.identities.authenticate(request.headers())?;
+    let caller = caller.ok_or_else(Status::unauthorized)?;
     ticket.set_caller(&caller);
     let rights = server.identities.impersonation_rights(&caller);
     let user = impersonation::effective_user(&caller, rights, request.headers())?;
