@@ -98,7 +98,7 @@ async fn main() -> Result<()> {
     let id = ProxyId::from_name(NAME);
     let proxy = Proxy::builder()
         .port(0)
-        .cluster(id.clone(), tunnel, Arc::new(BearerAuth::fixed(TOKEN)?))
+        .cluster(id, tunnel, Arc::new(BearerAuth::fixed(TOKEN)?))
         .start()
         .await?;
     let endpoint = proxy.endpoint(&id).expect("it was registered");

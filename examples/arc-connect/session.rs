@@ -77,7 +77,7 @@ impl Session {
         let id = ProxyId::from_name(&identity);
         let proxy = Proxy::builder()
             .port(port)
-            .cluster(id.clone(), Arc::clone(&tunnel), auth)
+            .cluster(id, Arc::clone(&tunnel), auth)
             .start()
             .await?;
         let endpoint = proxy

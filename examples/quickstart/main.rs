@@ -119,7 +119,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let proxy = Proxy::builder()
         .port(0)
         .cluster(
-            id.clone(),
+            id,
             Arc::clone(&tunnel),
             Arc::new(BearerAuth::fixed(cluster.token.as_str())?),
         )
