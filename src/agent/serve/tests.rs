@@ -25,7 +25,7 @@ const WATCH: &str = "GET /api/v1/pods?watch=1 HTTP/1.1";
 struct Client {
     session: Session,
     driver: JoinHandle<Result<()>>,
-    agent: JoinHandle<()>,
+    agent: JoinHandle<u64>,
     draining: CancellationToken,
 }
 
@@ -34,7 +34,7 @@ impl Client {
         let (near, far) = duplex(64 * 1024);
         let draining = CancellationToken::new();
         let core = Arc::clone(&bed.agent.core);
-        let agent = tokio::spawn(serve_tunnel(core, far, draining.clone()));
+        let agent = tokio::spawn(serve_tunnel(core, far, None, draining.clone()));
         let (session, _incoming, driver) = mux::start(near, Role::Client, mux::Config::default());
         Self {
             session,
