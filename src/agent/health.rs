@@ -98,7 +98,7 @@ async fn accept(core: Arc<Core>, listener: TcpListener) {
         let core = Arc::clone(&core);
         connections.spawn(async move {
             let _place = place;
-            let _ = timeout(CONNECTION_LIMIT, serve(core, tcp)).await;
+            serve(core, tcp).await;
         });
     }
 }
@@ -108,15 +108,16 @@ async fn serve(core: Arc<Core>, tcp: TcpStream) {
         let answer = answer(&core, &request);
         async { Ok::<_, Infallible>(answer) }
     });
-    let served = http1::Builder::new()
+    let connection = http1::Builder::new()
         .keep_alive(false)
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_HEAD)
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(tcp), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection to the health port broke off");
+        .serve_connection(TokioIo::new(tcp), service);
+    match timeout(CONNECTION_LIMIT, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the health port broke off"),
+        Err(_) => tracing::debug!("a connection to the health port took too long"),
     }
 }
 

@@ -31,7 +31,7 @@ impl<'a> Unwritten<'a> {
         self.written = 0;
     }
 
-    fn write_to(&mut self, writer: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write_to(&mut self, writer: &mut impl Write) -> io::Result<()> {
         while self.written < self.line.len() {
             match writer.write(&self.line[self.written..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
