@@ -41,6 +41,9 @@ pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// The pause after a failed `accept`, which fails again at once when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long, after a tunnel's client was asked to open nothing new there, it may still do so: the request has to reach
+/// it. One round trip over the relay, generously.
+const LEAVE_NOTICE: Duration = Duration::from_secs(5);
 /// How often a shutdown tells what it waits for.
 const DRAIN_PROGRESS: Duration = Duration::from_secs(5);
 
@@ -326,11 +329,23 @@ where
             },
         }
     }
-    server.go_away("the agent is shutting down");
+    server.announce_go_away("the agent is shutting down");
+    let notice = tokio::time::sleep(LEAVE_NOTICE);
     let drained = tokio::time::timeout(core.drain_limit, async {
-        // What the client opened before it heard of the end still counts.
-        while let Some(stream) = server.accept().await {
-            take_stream(&core, &scope, &streams, stream);
+        let mut notice = pin!(notice);
+        loop {
+            tokio::select! {
+                biased;
+                // What the client opened before it heard of the end still counts.
+                stream = server.accept() => match stream {
+                    Some(stream) => take_stream(&core, &scope, &streams, stream),
+                    // As soon as its last stream has ended, a client that was asked leaves by itself.
+                    None => break,
+                },
+                () = &mut notice, if !notice.is_elapsed() => {
+                    server.go_away("the agent is shutting down");
+                }
+            }
         }
         streams.close();
         streams.wait().await;

@@ -8,6 +8,8 @@ use crate::agent::{
     test_bed::Bed,
 };
 
+mod audited;
+
 #[test]
 fn a_logged_path_is_bounded_and_stays_text() {
     assert_eq!(logged_path("/api/v1/pods"), "/api/v1/pods");

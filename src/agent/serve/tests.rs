@@ -17,6 +17,8 @@ use crate::{
 };
 
 #[cfg(feature = "relay-server")]
+mod draining;
+#[cfg(feature = "relay-server")]
 mod relayed;
 
 const WATCH: &str = "GET /api/v1/pods?watch=1 HTTP/1.1";
@@ -186,8 +188,14 @@ async fn draining_cuts_upgraded_streams_off_at_the_limit() {
     tokio::time::sleep(DRAIN_LIMIT / 2).await;
     api.send("still alive").await;
     read_until(&mut stream, "still alive").await;
-    client.agent.await.expect("no panic");
+    assert_eq!(client.agent.await.expect("no panic"), 1, "one was cut off");
     assert_eq!(start.elapsed(), DRAIN_LIMIT);
+    let metrics = bed.agent.core.metrics_text();
+    assert!(
+        metrics.contains("acc_drain_cut_streams_total 1\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("acc_requests_in_flight 0\n"), "{metrics}");
     api.rest().await;
     assert!(read_to_end(&mut stream).await.1.is_err());
 }
