@@ -48,7 +48,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use api_server::ApiServer;
 pub use audit::{
@@ -96,6 +96,8 @@ struct Core {
     metrics: Metrics,
     readiness: Arc<Readiness>,
     drain_limit: Duration,
+    /// One token for each request that is not over.
+    requests: TaskTracker,
 }
 
 impl Agent {
@@ -142,6 +144,16 @@ impl Agent {
             )
             .with_source(error)
         })
+    }
+
+    /// Waits until no request is in flight: then the last one stands in the audit log.
+    ///
+    /// For whoever drops a future that serves, to end at once; one that has returned has waited by itself.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        self.core.requests.wait().await;
     }
 
     /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
@@ -230,8 +242,9 @@ impl AgentBuilder {
         self
     }
 
-    /// Sets how long requests and upgraded streams may go on after the agent was told to stop; 30 seconds unless this
-    /// is called, the time that Kubernetes grants a pod.
+    /// Sets how long requests and upgraded streams may go on after the agent was told to stop; 25 seconds unless this
+    /// is called. A pod's `terminationGracePeriodSeconds` must be some 5 seconds more: signing off at the relay and
+    /// writing the last audit events take their time too.
     #[must_use]
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.drain_limit = limit;
@@ -276,8 +289,12 @@ impl AgentBuilder {
             )
             .with_source(error)
         })?;
+        let requests = TaskTracker::new();
+        // An open one would never be waited for to its end.
+        requests.close();
         Ok(Agent {
             core: Arc::new(Core {
+                requests,
                 upstream: Upstream::new(dial),
                 authenticator: Authenticator::new(self.service_account_tokens),
                 header_policy,

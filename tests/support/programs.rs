@@ -100,12 +100,22 @@ impl Program {
     }
 
     /// Asks the program to end, and waits until it has.
-    pub async fn terminate(mut self) -> Ended {
+    pub async fn terminate(self) -> Ended {
+        self.ask_to_terminate();
+        self.ended().await
+    }
+
+    /// Asks the program to end.
+    pub fn ask_to_terminate(&self) {
         use rustix::process::{Pid, Signal, kill_process};
 
         let id = self.child.id().expect("the program runs");
         let pid = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).expect("the program runs");
+    }
+
+    /// Waits until the program has ended.
+    pub async fn ended(mut self) -> Ended {
         let status = timeout(PATIENCE, self.child.wait())
             .await
             .unwrap_or_else(|_| panic!("{} does not end", self.name))
