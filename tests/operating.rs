@@ -35,8 +35,16 @@ struct Site {
 impl Site {
     /// An agent that tells all it can.
     async fn new() -> Self {
+        Self::with_audit_log("audit.log").await
+    }
+
+    async fn with_audit_log(name: &str) -> Self {
         let installation = Installation::prepare().await;
         let relay = installation.start_relay(0).await;
+        let audit_log = match name {
+            "-" => name.to_owned(),
+            _ => installation.argument(name),
+        };
         let agent = Program::start(
             "arc-agent",
             installation.directory(),
@@ -49,7 +57,7 @@ impl Site {
                 "--health",
                 "127.0.0.1:0",
                 "--audit-log",
-                &installation.argument("audit.log"),
+                &audit_log,
                 "-vvv",
             ],
         )
@@ -305,4 +313,20 @@ async fn a_second_request_to_stop_cuts_off_at_once() {
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     let events = events(&installation.path("audit.log"));
     assert_eq!(events.last().expect("events")["outcome"], "cut");
+}
+
+#[tokio::test]
+async fn standard_output_holds_the_audit_log_and_nothing_else() {
+    let site = Site::with_audit_log("-").await;
+    let token = &site.installation.token;
+    assert_eq!(site.status("GET /version HTTP/1.1", token).await, 200);
+    site.until_metrics_show("acc_requests_in_flight 0").await;
+    let ended = site.agent.terminate().await;
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    assert_eq!(lines.len(), 1, "{ended:?}");
+    let event: Value = serde_json::from_str(lines[0]).expect("a line is JSON");
+    assert_eq!(
+        (&event["path"], &event["status"]),
+        (&"/version".into(), &200.into())
+    );
 }

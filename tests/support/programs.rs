@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -24,6 +24,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Program {
     name: &'static str,
     child: Child,
+    stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
     ready: Value,
 }
@@ -47,16 +48,12 @@ impl Program {
             .arg("--ready-file")
             .arg(&ready_file)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let mut pipe = child.stderr.take().expect("stderr is piped");
-        let stderr = tokio::spawn(async move {
-            let mut text = Vec::new();
-            let _ = pipe.read_to_end(&mut text).await;
-            String::from_utf8_lossy(&text).into_owned()
-        });
+        let stdout = collect(child.stdout.take().expect("stdout is piped"));
+        let stderr = collect(child.stderr.take().expect("stderr is piped"));
         let deadline = Instant::now() + PATIENCE;
         let ready = loop {
             if let Ok(text) = std::fs::read_to_string(&ready_file) {
@@ -71,6 +68,7 @@ impl Program {
         Self {
             name,
             child,
+            stdout,
             stderr,
             ready,
         }
@@ -122,10 +120,19 @@ impl Program {
             .expect("the child can be waited for");
         Ended {
             status,
-            stdout: String::new(),
+            stdout: self.stdout.await.expect("stdout was read"),
             stderr: self.stderr.await.expect("stderr was read"),
         }
     }
+}
+
+/// Everything that comes out of a pipe until its end.
+fn collect(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
+    tokio::spawn(async move {
+        let mut text = Vec::new();
+        let _ = pipe.read_to_end(&mut text).await;
+        String::from_utf8_lossy(&text).into_owned()
+    })
 }
 
 /// Runs a program to its end.
