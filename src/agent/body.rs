@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,17 +11,18 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
-    record::RequestRecord,
+    metrics::Direction,
+    record::{RequestRecord, Traffic},
     request_headers,
     upstream::{ConnectionTask, Lease},
 };
 
 /// A caller's body, on its way to the API server.
-pub(super) struct RequestBody(Option<Incoming>);
+pub(super) struct RequestBody(Option<(Incoming, Arc<Traffic>)>);
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming) -> Self {
-        Self((!body.is_end_stream()).then_some(body))
+    pub(super) fn new(body: Incoming, traffic: Arc<Traffic>) -> Self {
+        Self((!body.is_end_stream()).then_some((body, traffic)))
     }
 
     pub(super) fn empty() -> Self {
@@ -40,26 +42,29 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.0 else {
+        let Some((body, traffic)) = &mut self.0 else {
             return Poll::Ready(None);
         };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            request_headers::clean_trailers(trailers);
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                traffic.add(Direction::ToApiServer, data.len());
+            }
+            if let Some(trailers) = frame.trailers_mut() {
+                request_headers::clean_trailers(trailers);
+            }
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.0.as_ref().is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
         self.0
             .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+            .map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }
 
@@ -124,7 +129,7 @@ impl Drop for UpstreamBody {
 pub(super) struct ResponseBody {
     content: Content,
     // Dropped with the body: the request is over then, and its places in the limits are free.
-    record: Option<RequestRecord>,
+    record: Option<Box<RequestRecord>>,
 }
 
 enum Content {
@@ -158,7 +163,7 @@ impl ResponseBody {
     }
 
     pub(super) fn with_record(mut self, record: RequestRecord) -> Self {
-        self.record = Some(record);
+        self.record = Some(Box::new(record));
         self
     }
 }
@@ -172,14 +177,19 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = match &mut self.content {
-            Content::Whole(bytes) => {
-                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
-            }
+            Content::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
             Content::Last(body, _) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        if let (Some(Err(_)), Some(record)) = (&frame, &mut self.record) {
-            record.set_truncated();
+        if let Some(record) = &mut self.record {
+            match &frame {
+                Some(Ok(frame)) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    record.traffic().add(Direction::ToCaller, length);
+                }
+                Some(Err(_)) => record.set_truncated(),
+                None => {}
+            }
         }
         Poll::Ready(frame)
     }

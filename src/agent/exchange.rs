@@ -9,10 +9,12 @@ use tracing::{Instrument, Span};
 
 use super::{
     Core,
+    audit::{CallerKind, CallerSummary},
     body::{RequestBody, ResponseBody, UpstreamBody},
     connection::Scope,
     correlation::{AuditId, CorrelationId},
-    record::{self, Places, RequestRecord},
+    identity::Decision,
+    record::{self, Origin, Places, RequestRecord},
     request_head::RequestHead,
     request_headers::{self, SealedHeaders},
     response_headers,
@@ -73,17 +75,16 @@ impl Exchange {
     /// A dropped future ends the request, upstream too.
     pub(super) async fn forward(self, body: Incoming) -> Response<ResponseBody> {
         let (span, correlation) = (self.span.clone(), self.correlation.clone());
-        let mut record = match self.record() {
-            Ok(record) => record,
-            Err(refusal) => return refused(refusal, &span, &correlation),
-        };
+        let mut record = self.record();
         let forwarded = async {
-            let (core, admitted) = self.admit().await?;
+            record.hold(self.places()?);
+            let (core, admitted) = self.admit(&mut record).await?;
+            record.set_admitted();
             let upstream = core.upstream.send(
                 admitted.method,
                 admitted.target,
                 admitted.headers,
-                RequestBody::new(body),
+                RequestBody::new(body, Arc::clone(record.traffic())),
             );
             pass_on(
                 upstream
@@ -93,7 +94,7 @@ impl Exchange {
         };
         let response = match forwarded.instrument(span.clone()).await {
             Ok(response) => response.map(ResponseBody::upstream),
-            Err(refusal) => refused(refusal, &span, &correlation),
+            Err(refusal) => refused(refusal, &mut record, &span, &correlation),
         };
         record.set_answered(response.status());
         response.map(|body| body.with_record(record))
@@ -108,12 +109,11 @@ impl Exchange {
         protocol: UpgradeProtocol,
     ) -> Result<Switched, Response<ResponseBody>> {
         let (span, correlation) = (self.span.clone(), self.correlation.clone());
-        let mut record = match self.record() {
-            Ok(record) => record,
-            Err(refusal) => return Err(refused(refusal, &span, &correlation)),
-        };
+        let mut record = self.record();
         let asked = async {
-            let (core, admitted) = self.admit().await?;
+            record.hold(self.places()?);
+            let (core, admitted) = self.admit(&mut record).await?;
+            record.set_admitted();
             let upstream =
                 core.upstream
                     .send_upgrade(admitted.method, admitted.target, admitted.headers);
@@ -128,7 +128,7 @@ impl Exchange {
                 server,
                 connection,
             }) => {
-                record.set_answered(response.status());
+                record.set_switched();
                 return Ok(Switched {
                     response,
                     server,
@@ -136,7 +136,7 @@ impl Exchange {
                 });
             }
             Ok(Answer::No(response)) => response,
-            Err(refusal) => refused(refusal, &span, &correlation),
+            Err(refusal) => refused(refusal, &mut record, &span, &correlation),
         };
         record.set_answered(response.status());
         Err(response.map(|body| body.with_record(record)))
@@ -144,7 +144,7 @@ impl Exchange {
 
     /// Takes the request's places. Beyond a limit it is refused, not queued: a queue would only add to the wait of
     /// everybody in it.
-    fn record(&self) -> Result<RequestRecord, Refusal> {
+    fn places(&self) -> Result<Places, Refusal> {
         let of_connection = Arc::clone(&self.scope.places)
             .try_acquire_owned()
             .map_err(|_| {
@@ -153,15 +153,29 @@ impl Exchange {
         let of_agent = Arc::clone(&self.core.places)
             .try_acquire_owned()
             .map_err(|_| Refusal::too_many_requests("the agent has too many requests in flight"))?;
-        let places = Places {
+        Ok(Places {
             _of_agent: of_agent,
             _of_connection: of_connection,
-        };
-        Ok(RequestRecord::new(self.span.clone(), places))
+        })
+    }
+
+    fn record(&self) -> RequestRecord {
+        RequestRecord::new(
+            Arc::clone(&self.core),
+            self.span.clone(),
+            &self.head,
+            self.upgrade,
+            Origin {
+                audit: self.audit,
+                correlation: self.correlation.clone(),
+                remote: self.scope.remote,
+                closing: self.scope.closing.clone(),
+            },
+        )
     }
 
     /// Everything between a request and its way to the API server.
-    async fn admit(self) -> Result<(Arc<Core>, Admitted), Refusal> {
+    async fn admit(self, record: &mut RequestRecord) -> Result<(Arc<Core>, Admitted), Refusal> {
         let Self {
             core,
             head,
@@ -172,6 +186,7 @@ impl Exchange {
         } = self;
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
         let decision = core.authenticator.decide(&head.headers).await?;
+        record.set_caller(caller(&decision));
         refuse_browsers(&head.headers)?;
         let target = upstream_target(&core, &head)?;
         let headers = request_headers::clean(head.headers, &core.header_policy)?.seal(
@@ -273,12 +288,29 @@ impl Answer {
     }
 }
 
+/// Who asks, for the record.
+fn caller(decision: &Decision) -> CallerSummary<'_> {
+    match decision {
+        Decision::PassThrough(_) => CallerSummary {
+            kind: CallerKind::PassThrough,
+            user: None,
+            groups: 0,
+        },
+    }
+}
+
 fn upstream_failed(core: &Core, error: &Error) -> Refusal {
+    core.metrics.upstream_failed(error.kind());
     Refusal::upstream_failed(&core.authority, error)
 }
 
-fn refused(refusal: Refusal, span: &Span, correlation: &CorrelationId) -> Response<ResponseBody> {
-    span.record("status", refusal.code().as_u16());
+fn refused(
+    refusal: Refusal,
+    record: &mut RequestRecord,
+    span: &Span,
+    correlation: &CorrelationId,
+) -> Response<ResponseBody> {
+    record.set_refused(&refusal);
     span.in_scope(|| tracing::info!(?refusal, "request refused"));
     refusal
         .into_response(correlation)

@@ -186,6 +186,11 @@ impl Refusal {
         response
     }
 
+    /// The `reason` of the `Status`: one of the texts in this file.
+    pub(super) fn reason(&self) -> &'static str {
+        self.reason
+    }
+
     /// The whole response as bytes, for the time before hyper has taken the connection over.
     pub(super) fn into_wire(self, correlation: &CorrelationId) -> Vec<u8> {
         let mut response = self.into_response(correlation);
