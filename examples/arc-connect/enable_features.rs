@@ -5,7 +5,7 @@ mod manifests;
 mod removal;
 mod rollout;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{borrow::Cow, path::PathBuf, process::ExitCode, time::Duration};
 
 use arc_cluster_connect::{Error, ErrorKind, Result, relay::ConnectionString};
 use clap::{Args, ValueEnum};
@@ -71,7 +71,8 @@ pub struct EnableArguments {
     #[arg(long, value_parser = image)]
     image: String,
 
-    /// Give the agent constrained impersonation instead of the classic form; auto: since Kubernetes 1.36
+    /// Give the agent constrained impersonation instead of the classic form; auto: since Kubernetes 1.36, and not
+    /// for callers of Entra ID, whose `oid` it does not let through
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     constrained_impersonation: When,
 
@@ -92,7 +93,7 @@ pub struct DisableArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum When {
-    /// Whenever the cluster knows it
+    /// Whenever cluster and callers allow it
     Auto,
     /// Yes, or fail
     On,
@@ -150,7 +151,7 @@ async fn install(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<ExitC
         secret_version: None,
     };
     if arguments.dry_run {
-        let form = impersonation(kubectl, arguments.constrained_impersonation).await?;
+        let form = impersonation(kubectl, arguments).await?;
         return print(manifests::customized(form, &settings));
     }
     let connection_string = std::fs::read_to_string(path).map_err(|error| {
@@ -159,7 +160,7 @@ async fn install(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<ExitC
 
     let target = kubectl.target().await?;
     show(&target);
-    let form = impersonation(kubectl, arguments.constrained_impersonation).await?;
+    let form = impersonation(kubectl, arguments).await?;
     let applied = async {
         progress(&kubectl.apply(&manifests::namespace()).await?);
         let secret = manifests::relay_secret(connection_string.trim());
@@ -194,37 +195,55 @@ fn print(objects: Vec<Value>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Which form of impersonation the agent is given, and tells it.
-async fn impersonation(kubectl: &Kubectl, when: When) -> Result<Impersonation> {
+/// Which form of impersonation the agent is given, and says why.
+async fn impersonation(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<Impersonation> {
+    let when = arguments.constrained_impersonation;
     if when == When::Off {
         return Ok(Impersonation::Classic);
     }
     let version = Version::read(&kubectl.version().await?)?;
-    match when {
-        When::On if version < CONSTRAINED_BEHIND_GATE => Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("Kubernetes {version} does not know constrained impersonation"),
-        )
-        .with_help("leave --constrained-impersonation away, or upgrade the cluster to 1.36")),
+    // In the constrained form the API server refuses extra keys without a domain, and such is the `oid` that Azure
+    // RBAC needs of every caller of Entra ID.
+    let serves_entra = arguments
+        .agent_arguments
+        .iter()
+        .any(|argument| argument.starts_with("--entra-tenant"));
+    let (form, why) = match when {
+        When::On if version < CONSTRAINED_BEHIND_GATE => {
+            return Err(impossible(format!(
+                "Kubernetes {version} does not know constrained impersonation"
+            )));
+        }
+        When::On if serves_entra => {
+            return Err(impossible(
+                "constrained impersonation lets no `oid` through, which callers of Entra ID have",
+            ));
+        }
         When::On if version < CONSTRAINED_SINCE => {
             common::warn(format_args!(
                 "Kubernetes {version} knows constrained impersonation only with the feature gate \
                  ConstrainedImpersonation; without it the agent can not act as anybody"
             ));
-            Ok(Impersonation::Constrained)
+            (Impersonation::Constrained, "")
         }
-        When::Auto if version < CONSTRAINED_SINCE => {
-            common::progress(format_args!("Kubernetes {version}: classic impersonation"));
-            Ok(Impersonation::Classic)
-        }
-        _ => {
-            common::progress(format_args!(
-                "Kubernetes {version}: constrained impersonation; pass --constrained-impersonation off \
-                 where Azure RBAC authorizes, which needs an extra that this form does not allow"
-            ));
-            Ok(Impersonation::Constrained)
-        }
-    }
+        When::Auto if version < CONSTRAINED_SINCE => (Impersonation::Classic, ""),
+        When::Auto if serves_entra => (Impersonation::Classic, ", for callers of Entra ID"),
+        _ => (Impersonation::Constrained, ""),
+    };
+    let name = match form {
+        Impersonation::Classic => "classic",
+        Impersonation::Constrained => "constrained",
+    };
+    common::progress(format_args!(
+        "Kubernetes {version}: {name} impersonation{why}"
+    ));
+    Ok(form)
+}
+
+fn impossible(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidInput, message).with_help(
+        "leave --constrained-impersonation away: the classic form is chosen where it is needed",
+    )
 }
 
 impl ClusterArguments {

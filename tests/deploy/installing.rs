@@ -432,6 +432,14 @@ async fn constrained_impersonation_is_chosen_by_the_version_of_the_cluster() {
     assert!(dry_run(&[]).await.0);
     assert!(dry_run(&["--constrained-impersonation=on"]).await.0);
     assert!(!dry_run(&["--constrained-impersonation=off"]).await.0);
+    // Callers of Entra ID have an extra key that the API server refuses in that form.
+    let entra = ["--", "--entra-tenant=contoso.example"];
+    let (constrained, said) = dry_run(&entra).await;
+    assert!(!constrained && said.contains("Entra"), "{said}");
+    let asked = [&["--constrained-impersonation=on"], &entra[..]].concat();
+    let refused = cluster.enable(&asked).await;
+    assert_eq!(code(&refused), 1);
+    assert!(refused.stderr.contains("`oid`"), "{}", refused.stderr);
     cluster.wrap_kubectl(&is_version("35"));
     assert!(!dry_run(&[]).await.0);
     let (constrained, said) = dry_run(&["--constrained-impersonation=on"]).await;

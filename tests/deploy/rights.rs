@@ -125,7 +125,10 @@ fn classic_allows_people_and_groups_and_never_service_accounts() {
         ("", "groups"),
         ("authentication.k8s.io", "uids"),
         ("authentication.k8s.io", "userextras/oid"),
-        ("authentication.k8s.io", "userextras/arc.azure.com/tid"),
+        (
+            "authentication.k8s.io",
+            "userextras/arc.azure.com/original-user",
+        ),
     ] {
         assert!(may(&role, "impersonate", group, resource), "{resource}");
     }
@@ -153,7 +156,12 @@ fn constrained_has_no_way_back_to_the_classic_form() {
     let role = role(Impersonation::Constrained);
     let identity = "authentication.k8s.io";
     // KEP-5284 asks in this group for users and groups too, where the classic form asks in the core group.
-    for resource in ["users", "groups", "uids", "userextras/arc.azure.com/oid"] {
+    for resource in [
+        "users",
+        "groups",
+        "uids",
+        "userextras/arc.azure.com/original-user",
+    ] {
         assert!(
             may(&role, "impersonate:user-info", identity, resource),
             "{resource}"
