@@ -1,25 +1,23 @@
 //! `arc-connect enable-features` and `disable-features`: the agent in the cluster that a kubeconfig names.
 
+mod form;
 mod kubectl;
 mod manifests;
 mod removal;
 mod rollout;
 
-use std::{borrow::Cow, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
 
 use arc_cluster_connect::{Error, ErrorKind, Result, relay::ConnectionString};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use self::{
+    form::When,
     kubectl::{Kubectl, Target},
-    manifests::{Impersonation, Settings},
+    manifests::Settings,
 };
 use crate::common;
-
-/// The first Kubernetes that knows constrained impersonation by itself, and the one that knows it behind a gate.
-const CONSTRAINED_SINCE: Version = Version(1, 36);
-const CONSTRAINED_BEHIND_GATE: Version = Version(1, 35);
 
 /// What a shell answers for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -91,19 +89,9 @@ pub struct DisableArguments {
     cluster: ClusterArguments,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum When {
-    /// Whenever cluster and callers allow it
-    Auto,
-    /// Yes, or fail
-    On,
-    /// No
-    Off,
-}
-
 /// Installs the agent, waits until it serves, and says how to undo that.
 pub async fn enable(arguments: EnableArguments) -> Result<ExitCode> {
-    let kubectl = arguments.cluster.kubectl();
+    let kubectl = arguments.cluster.kubectl()?;
     tokio::select! {
         result = install(&kubectl, &arguments) => result,
         () = common::stop_requested() => {
@@ -118,7 +106,7 @@ pub async fn enable(arguments: EnableArguments) -> Result<ExitCode> {
 
 /// Takes away what [`enable`] installed.
 pub async fn disable(arguments: DisableArguments) -> Result<ExitCode> {
-    let kubectl = arguments.cluster.kubectl();
+    let kubectl = arguments.cluster.kubectl()?;
     let remove = async {
         show(&kubectl.target().await?);
         removal::remove(&kubectl, arguments.cluster.timeout).await
@@ -130,7 +118,7 @@ pub async fn disable(arguments: DisableArguments) -> Result<ExitCode> {
             return Ok(ExitCode::from(INTERRUPTED));
         }
     }
-    println!("cluster-connect is disabled.");
+    answer("cluster-connect is disabled.\n")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -151,7 +139,7 @@ async fn install(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<ExitC
         secret_version: None,
     };
     if arguments.dry_run {
-        let form = impersonation(kubectl, arguments).await?;
+        let form = form::choose(kubectl, arguments).await?;
         return print(manifests::customized(form, &settings));
     }
     let connection_string = std::fs::read_to_string(path).map_err(|error| {
@@ -160,7 +148,7 @@ async fn install(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<ExitC
 
     let target = kubectl.target().await?;
     show(&target);
-    let form = impersonation(kubectl, arguments).await?;
+    let form = form::choose(kubectl, arguments).await?;
     let applied = async {
         progress(&kubectl.apply(&manifests::namespace()).await?);
         let secret = manifests::relay_secret(connection_string.trim());
@@ -178,77 +166,53 @@ async fn install(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<ExitC
         common::note(format_args!("what was applied so far stays. Undo: {undo}"));
         return Err(error);
     }
-    println!("cluster-connect is enabled: the agents listen at {hybrid_connection}.");
-    println!("Undo: {undo}");
+    answer(&format!(
+        "cluster-connect is enabled: the agents listen at {hybrid_connection}.\nUndo: {undo}\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The dry run: on standard output, so that it can be looked at, kept, or compared.
 fn print(objects: Vec<Value>) -> Result<ExitCode> {
-    println!("# Besides these, a Secret with the connection string. Nothing was changed.");
+    let mut text =
+        "# Besides these, a Secret with the connection string. Nothing was changed.\n".to_owned();
     for object in [manifests::namespace()].into_iter().chain(objects) {
         let yaml = serde_saphyr::to_string(&object).map_err(|error| {
             Error::new(ErrorKind::Other, "can not write an object as YAML").with_source(error)
         })?;
-        println!("---\n{}", yaml.trim_end());
+        text.push_str("---\n");
+        text.push_str(yaml.trim_end());
+        text.push('\n');
     }
+    answer(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Which form of impersonation the agent is given, and says why.
-async fn impersonation(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<Impersonation> {
-    let when = arguments.constrained_impersonation;
-    if when == When::Off {
-        return Ok(Impersonation::Classic);
+/// Writes to standard output. Whoever stops reading, as `head` does, has read enough.
+fn answer(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(ErrorKind::File, "can not write to standard output").with_source(error))
+        }
+        _ => Ok(()),
     }
-    let version = Version::read(&kubectl.version().await?)?;
-    // In the constrained form the API server refuses extra keys without a domain, and such is the `oid` that Azure
-    // RBAC needs of every caller of Entra ID.
-    let serves_entra = arguments
-        .agent_arguments
-        .iter()
-        .any(|argument| argument.starts_with("--entra-tenant"));
-    let (form, why) = match when {
-        When::On if version < CONSTRAINED_BEHIND_GATE => {
-            return Err(impossible(format!(
-                "Kubernetes {version} does not know constrained impersonation"
-            )));
-        }
-        When::On if serves_entra => {
-            return Err(impossible(
-                "constrained impersonation lets no `oid` through, which callers of Entra ID have",
-            ));
-        }
-        When::On if version < CONSTRAINED_SINCE => {
-            common::warn(format_args!(
-                "Kubernetes {version} knows constrained impersonation only with the feature gate \
-                 ConstrainedImpersonation; without it the agent can not act as anybody"
-            ));
-            (Impersonation::Constrained, "")
-        }
-        When::Auto if version < CONSTRAINED_SINCE => (Impersonation::Classic, ""),
-        When::Auto if serves_entra => (Impersonation::Classic, ", for callers of Entra ID"),
-        _ => (Impersonation::Constrained, ""),
-    };
-    let name = match form {
-        Impersonation::Classic => "classic",
-        Impersonation::Constrained => "constrained",
-    };
-    common::progress(format_args!(
-        "Kubernetes {version}: {name} impersonation{why}"
-    ));
-    Ok(form)
-}
-
-fn impossible(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidInput, message).with_help(
-        "leave --constrained-impersonation away: the classic form is chosen where it is needed",
-    )
 }
 
 impl ClusterArguments {
-    fn kubectl(&self) -> Kubectl {
-        Kubectl::new(self.kubeconfig.as_deref(), self.context.as_deref())
+    fn kubectl(&self) -> Result<Kubectl> {
+        // kubectl takes a file that is not there for an empty one, and then names another reason.
+        if let Some(path) = &self.kubeconfig {
+            std::fs::File::open(path).map_err(|error| {
+                let message = format!("can not read the kubeconfig {}", path.display());
+                Error::new(ErrorKind::File, message).with_source(error)
+            })?;
+        }
+        let (kubeconfig, context) = (self.kubeconfig.as_deref(), self.context.as_deref());
+        Ok(Kubectl::new(kubeconfig, context))
     }
 
     /// The command that undoes; with the context by name, because the current one may be another by then.
@@ -264,35 +228,6 @@ impl ClusterArguments {
             command.push_str(&quoted(context));
         }
         command
-    }
-}
-
-/// A `major.minor` of Kubernetes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(u32, u32);
-
-impl Version {
-    fn read(answer: &Value) -> Result<Self> {
-        // Some distributions write the minor version as `32+`.
-        let part = |name: &str| {
-            let text = answer["serverVersion"][name].as_str()?;
-            let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-            digits.parse().ok()
-        };
-        match (part("major"), part("minor")) {
-            (Some(major), Some(minor)) => Ok(Self(major, minor)),
-            _ => Err(Error::new(
-                ErrorKind::Protocol,
-                "the API server does not tell its version",
-            )
-            .with_help("pass --constrained-impersonation off to do without it")),
-        }
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}", self.0, self.1)
     }
 }
 

@@ -490,6 +490,22 @@ async fn a_dry_run_prints_the_objects_and_asks_nobody() {
 }
 
 #[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    let Some(cluster) = Cluster::start("a_reader_that_has_seen_enough_is_no_failure").await else {
+        return;
+    };
+    let mut command = cluster.enable_command(&["--dry-run", "--constrained-impersonation=off"]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &*said), (Some(0), ""));
+}
+
+#[tokio::test]
 async fn agents_that_do_not_start_are_a_failure_that_says_why() {
     let test = "agents_that_do_not_start_are_a_failure_that_says_why";
     let Some(cluster) = Cluster::start(test).await else {
@@ -639,6 +655,16 @@ async fn a_wrong_context_and_a_missing_kubectl_are_told_as_such() {
     assert_eq!(code(&wrong), 1);
     assert!(wrong.stderr.contains("elsewhere"), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("get-contexts"), "{}", wrong.stderr);
+
+    let absent = cluster.enable(&["--kubeconfig", "/nowhere"]).await;
+    assert_eq!(code(&absent), 1);
+    assert!(
+        absent
+            .stderr
+            .contains("can not read the kubeconfig /nowhere"),
+        "{}",
+        absent.stderr
+    );
 
     let mut command = cluster.enable_command(&[]);
     command.env("KUBECONFIG", Path::new("/nowhere"));
