@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{manifest_files::embedded, manifests::Impersonation};
+use super::{manifest_files::embedded, manifests::Impersonation, support::programs};
 
 /// How long the agent lets streams end after it was told to stop (`agent::serve::DRAIN_LIMIT`).
 const DRAIN_SECONDS: u64 = 30;
@@ -116,6 +116,19 @@ fn no_secret_stands_in_the_arguments_or_the_environment() {
         file,
         "--connection-string-file=/etc/arc-agent/relay/connection-string"
     );
+}
+
+/// A flag that the agent does not know would be a crash loop in every cluster.
+#[tokio::test]
+async fn the_agent_knows_every_argument() {
+    let help = programs::run("arc-agent", &["--help"]).await.stdout;
+    for argument in container()["args"].as_array().unwrap() {
+        let flag = argument.as_str().unwrap().split('=').next().unwrap();
+        let is_known = help
+            .split(|c: char| c.is_whitespace() || c == ',')
+            .any(|word| word == flag);
+        assert!(is_known, "{flag}: {help}");
+    }
 }
 
 #[test]
