@@ -370,6 +370,7 @@ impl Renewal {
 
 /// After three quarters of the life that is left, and five minutes before its end at the latest.
 fn renewal_delay(life: Duration) -> Duration {
+    let life = life.min(LONGEST_LIFE);
     let early = life * 3 / 4;
     match life.checked_sub(RENEWAL_MARGIN) {
         Some(latest) if !latest.is_zero() => early.min(latest),
@@ -416,6 +417,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// For clocks that differ: the relay goes by its own.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// A token without a real end has some number for one, with which no clock can be reckoned.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A token that is all but expired must not make a busy loop.
 const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
