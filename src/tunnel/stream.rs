@@ -23,7 +23,7 @@ const READ_SIZE: usize = 16 * 1024;
 /// stream that is dropped before both ends were reached is aborted: the far end sees an error, never a clean end.
 ///
 /// [`read_chunk`](Self::read_chunk) and [`write_chunk`](Self::write_chunk) copy nothing on a stream of the
-/// [multiplexer](super::mux); the [`AsyncRead`] and [`AsyncWrite`] side copies once. Both may be mixed freely.
+/// [multiplexer](super::mux) but chunks below 512 bytes; the [`AsyncRead`] and [`AsyncWrite`] side copies once. Both may be mixed freely.
 ///
 /// It is also a `hyper::rt::Read` and `hyper::rt::Write`, so that hyper's connections run on it without an adapter.
 pub struct TunnelStream {
