@@ -12,8 +12,6 @@ mod token;
 mod value;
 mod yaml;
 
-use secrecy::{ExposeSecret, SecretString};
-
 pub use merge::CurrentContext;
 pub use model::{Cluster, Context, Kubeconfig, NamedCluster, NamedContext, NamedUser, User};
 pub use resolve::ResolvedContext;
@@ -38,7 +36,7 @@ pub trait KubeconfigBuilder {
 pub struct ProxyEndpoint {
     server: String,
     certificate_authority_pem: String,
-    secret: SecretString,
+    secret: Secret,
 }
 
 impl ProxyEndpoint {
@@ -46,7 +44,7 @@ impl ProxyEndpoint {
     pub fn new(
         server: impl Into<String>,
         certificate_authority_pem: impl Into<String>,
-        secret: SecretString,
+        secret: Secret,
     ) -> Self {
         Self {
             server: server.into(),
@@ -67,6 +65,6 @@ impl ProxyEndpoint {
 
     /// The bearer token without which the endpoint answers 401.
     pub fn secret(&self) -> &str {
-        self.secret.expose_secret()
+        self.secret.expose()
     }
 }

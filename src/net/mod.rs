@@ -1,5 +1,7 @@
-//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`.
+//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`. Also when to
+//! dial again.
 
+mod backoff;
 mod stream;
 mod tls;
 
@@ -7,6 +9,7 @@ use std::{fmt, io, time::Duration};
 
 use tokio::net::TcpStream;
 
+pub(crate) use backoff::{Backoff, Jitter, random_jitter};
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 

@@ -20,7 +20,6 @@ use uuid::Uuid;
 
 use super::{
     HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayToken,
-    backoff::{Backoff, Outlook},
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
     handshake::{Party, Upgrade},
     incoming::Dialler,
@@ -31,7 +30,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    net::{Alpn, Connector, NetStream},
+    net::{Alpn, Backoff, Connector, NetStream, random_jitter},
     telemetry::SPAN_RELAY_CONNECT,
 };
 
@@ -84,7 +83,7 @@ impl Registration {
             id = %self.id
         );
         async {
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(random_jitter);
             while let Some(retry_in) = self.register_once(&mut backoff).await {
                 if self
                     .stop
@@ -119,12 +118,11 @@ impl Registration {
             Err(error) => error,
         };
         // What ended a registration that stood is no reason to believe that the next can not.
-        let outlook = if lived.is_zero() && is_persistent(&error) {
-            Outlook::Persistent
+        let retry_in = if lived.is_zero() && is_persistent(&error) {
+            backoff.after_refusal()
         } else {
-            Outlook::Transient
+            backoff.after_loss(lived)
         };
-        let retry_in = backoff.next_delay(lived, outlook);
         warn!(
             error = error.report(),
             help = error.help(),
