@@ -23,6 +23,30 @@ pub use value::Fields;
 use crate::Result;
 
 /// Turns a local endpoint into a kubeconfig. Synchronous and pure: no file is touched.
+///
+/// ```
+/// use arc_cluster_connect::{
+///     KubeconfigBuilder, Result,
+///     kubeconfig::{Kubeconfig, ProxyEndpoint, TokenKubeconfig},
+/// };
+///
+/// /// A context that starts in the team's own namespace.
+/// struct OfTeam {
+///     namespace: String,
+/// }
+///
+/// impl KubeconfigBuilder for OfTeam {
+///     fn build(&self, endpoint: &ProxyEndpoint) -> Result<Kubeconfig> {
+///         let mut kubeconfig = TokenKubeconfig::new("till-7").build(endpoint)?;
+///         kubeconfig.contexts[0].context.namespace = Some(self.namespace.clone());
+///         Ok(kubeconfig)
+///     }
+/// }
+/// # let endpoint = ProxyEndpoint::new("https://127.0.0.1:1/proxies/ab", "PEM", "secret".into());
+/// # let built = OfTeam { namespace: "tills".to_owned() }.build(&endpoint)?;
+/// # assert_eq!(built.contexts[0].context.namespace.as_deref(), Some("tills"));
+/// # Ok::<(), arc_cluster_connect::Error>(())
+/// ```
 pub trait KubeconfigBuilder {
     /// The kubeconfig with which a Kubernetes tool reaches `endpoint`.
     ///

@@ -88,6 +88,19 @@ impl fmt::Display for Endpoint {
 /// Dials [`Endpoint`]s: TCP with `TCP_NODELAY`, then TLS with the platform's trust roots or those given.
 ///
 /// Cheap to clone; clones share the TLS configuration and its session cache.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use arc_cluster_connect::net::{Alpn, Connector, Endpoint, Security, TrustRoots};
+///
+/// # async fn example() -> arc_cluster_connect::Result<()> {
+/// let roots = TrustRoots::platform().and_file(Path::new("corporate-ca.pem"))?;
+/// let endpoint = Endpoint::new("relay.example", 443, Security::Tls);
+/// let stream = Connector::new(roots)?.connect(&endpoint, Alpn::Http1).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: tls::TlsConnector,
