@@ -11,9 +11,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
 use super::{
-    super::{Role, frame::Frame, settings::Settings},
+    super::{Role, config::CLOSE_TIMEOUT, frame::Frame, settings::Settings},
     async_io::{pattern, side, stream_pair},
-    control, hello,
+    control, hello, raw,
 };
 use crate::ErrorKind;
 
@@ -152,4 +152,44 @@ async fn a_flood_is_read_slowly_and_honest_work_goes_on_after_it() {
         start.elapsed()
     );
     assert!(!client.session.is_closed());
+}
+
+#[tokio::test]
+async fn who_is_cut_off_for_a_flood_is_told_why() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let server = side(listener.accept().await.unwrap().0, Role::Server);
+    // The smallest frames: enough of them in one read of the driver.
+    let flood = raw(15, 8, 0, b"").repeat(400_000);
+    let said = async {
+        let (mut reader, mut writer) = peer.split();
+        let mut said = Vec::new();
+        let (_, read) = tokio::join!(
+            async {
+                let greeting = hello(Settings::INITIAL);
+                writer.write_all(&[greeting, flood].concat()).await?;
+                writer.shutdown().await
+            },
+            reader.read_to_end(&mut said)
+        );
+        read.map(|_| said)
+    };
+    let start = std::time::Instant::now();
+    let said = tokio::time::timeout(Duration::from_secs(20), said)
+        .await
+        .expect("the flood ends the session")
+        .expect("not a reset, which would destroy the last word");
+    let text = String::from_utf8_lossy(&said);
+    assert!(
+        text.contains("control"),
+        "{:?}",
+        text.get(text.len().saturating_sub(80)..)
+    );
+    assert!(server.driver.await.unwrap().is_err());
+    assert!(
+        start.elapsed() < CLOSE_TIMEOUT,
+        "the rest of the flood was not read"
+    );
 }
