@@ -1,5 +1,7 @@
-//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`.
+//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`. Also when to
+//! dial again.
 
+mod backoff;
 mod stream;
 mod tls;
 
@@ -7,6 +9,7 @@ use std::{fmt, io, time::Duration};
 
 use tokio::net::TcpStream;
 
+pub(crate) use backoff::{Backoff, Jitter, random_jitter};
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 
@@ -85,6 +88,19 @@ impl fmt::Display for Endpoint {
 /// Dials [`Endpoint`]s: TCP with `TCP_NODELAY`, then TLS with the platform's trust roots or those given.
 ///
 /// Cheap to clone; clones share the TLS configuration and its session cache.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use arc_cluster_connect::net::{Alpn, Connector, Endpoint, Security, TrustRoots};
+///
+/// # async fn example() -> arc_cluster_connect::Result<()> {
+/// let roots = TrustRoots::platform().and_file(Path::new("corporate-ca.pem"))?;
+/// let endpoint = Endpoint::new("relay.example", 443, Security::Tls);
+/// let stream = Connector::new(roots)?.connect(&endpoint, Alpn::Http1).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: tls::TlsConnector,
