@@ -1,0 +1,9 @@
+//! An [`Upstream`](super::Upstream) in front of scripted API servers, in memory.
+
+mod bed;
+mod bodies;
+mod go_away;
+mod lifetime;
+mod places;
+mod raw;
+mod trust;
