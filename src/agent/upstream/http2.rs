@@ -31,9 +31,9 @@ use crate::{Error, ErrorKind, Result};
 /// requests of an agent whose callers all stopped reading hold 512 MiB.
 pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
 /// As much as all streams together: a caller that does not read must not slow the others.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+pub(super) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// How much of one request's body may wait here for the API server.
-const MAX_SEND_BUFFER: usize = 64 * 1024;
+pub(super) const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// All headers of one answer. Aggregated API servers behind meshes add many; the API server itself sends a few KiB.
 pub(super) const MAX_HEADERS: u32 = 256 * 1024;
 /// How much memory small frames of answers that wait for their callers may cost beyond their bytes; beyond it h2 ends the

@@ -4,6 +4,7 @@ mod bed;
 mod bodies;
 mod go_away;
 mod lifetime;
+mod limits;
 mod places;
 mod raw;
 mod trust;

@@ -132,7 +132,7 @@ async fn an_upload_that_breaks_off_is_never_a_whole_one() {
 }
 
 #[tokio::test]
-async fn r19_an_answer_that_breaks_off_is_never_a_whole_one() {
+async fn an_answer_that_breaks_off_is_never_a_whole_one() {
     for reason in [
         Some(Reason::NO_ERROR),
         Some(Reason::CANCEL),

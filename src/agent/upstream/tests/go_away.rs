@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::bed::{Bed, Caller, Command, Dialling, at_once, collect, get, request, send};
 
 #[tokio::test]
-async fn r32_no_request_fails_while_the_server_keeps_sending_its_clients_away() {
+async fn no_request_fails_while_the_server_keeps_sending_its_clients_away() {
     const WORKERS: usize = 8;
     const REQUESTS: usize = 100;
     const EVERY: usize = 25;

@@ -19,7 +19,7 @@ use crate::{
 const WATCHES: usize = 1_000;
 
 #[tokio::test]
-async fn r33_a_thousand_watches_stay_open_and_no_connection_is_full() {
+async fn a_thousand_watches_stay_open_and_no_connection_is_full() {
     let (upstream, mut server) = Bed::new(Dialling::Http2).serve(100);
     let mut opening = JoinSet::new();
     for _ in 0..WATCHES {

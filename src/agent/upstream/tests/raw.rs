@@ -17,13 +17,18 @@ fn go_away(last_stream: u8, reason: u8) -> [u8; 17] {
     frame
 }
 
-/// Reads the preface and everything up to the end of the first request; its body comes back.
-async fn read_request(io: &mut DuplexStream) -> Vec<u8> {
+/// Reads the preface and sends empty settings.
+pub(super) async fn settle(io: &mut DuplexStream) {
     let mut preface = [0; 24];
     at_once(io.read_exact(&mut preface))
         .await
         .expect("a preface");
     io.write_all(&SETTINGS).await.expect("open");
+}
+
+/// Reads the preface and everything up to the end of the first request; its body comes back.
+async fn read_request(io: &mut DuplexStream) -> Vec<u8> {
+    settle(io).await;
     let mut body = Vec::new();
     loop {
         let mut head = [0; 9];

@@ -130,3 +130,19 @@ async fn upgrades_get_http1_and_the_rest_what_the_server_prefers() {
         assert_eq!(streams[1].alpn(), Some(Alpn::Http1));
     }
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_hangs_delays_a_connection_and_does_not_stop_it() {
+    let identity = Identity::new(Alpn::Http1);
+    let bed = Bed::new(&identity.pem).await;
+    let file = bed.directory.path().join("ca.crt");
+    std::fs::remove_file(&file).expect("a file");
+    // Opening a pipe waits for whoever writes to it, as a dead network mount waits for its server.
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.expect("mkfifo runs").success());
+    let outcome = bed.dial(&identity).await;
+    // The thread that waits must be let go, or the test would not end.
+    drop(std::fs::OpenOptions::new().write(true).open(&file));
+    outcome.expect("the last good roots are trusted");
+}
