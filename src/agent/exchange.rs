@@ -12,7 +12,7 @@ use super::{
     body::{RequestBody, ResponseBody, UpstreamBody},
     connection::Scope,
     correlation::{AuditId, CorrelationId},
-    identity::Standing,
+    identity::{RejectReason, Standing},
     impersonation::ActAs,
     lifetime::StreamEnd,
     record::{self, Places, RequestRecord},
@@ -309,7 +309,8 @@ fn upstream_failed(core: &Core, error: &Error) -> Refusal {
 
 fn refused(refusal: Refusal, span: &Span, correlation: &CorrelationId) -> Response<ResponseBody> {
     span.record("status", refusal.code().as_u16());
-    span.in_scope(|| tracing::info!(?refusal, "request refused"));
+    let rejected = refusal.reject_reason().map(RejectReason::label);
+    span.in_scope(|| tracing::info!(?refusal, rejected, "request refused"));
     refusal
         .into_response(correlation)
         .map(|body: Bytes| ResponseBody::whole(body))
