@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{
     Error,
-    auth::{Freshness, clock::ManualClock},
+    auth::Freshness,
+    clock::ManualClock,
 };
 
 const START: u64 = 1_000_000;
