@@ -47,10 +47,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use api_server::ApiServer;
-pub use identity::ServiceAccountTokens;
+pub use identity::{
+    Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
+    IdentityBuilder, IdentityRules, RejectReason, ServiceAccountTokens, SystemGroups,
+};
 
 use connection::Scope;
-use identity::Authenticator;
+use identity::Callers;
 use request_headers::HeaderPolicy;
 use upstream::Upstream;
 
@@ -71,7 +74,7 @@ pub struct Agent {
 /// What every connection of an agent shares.
 struct Core {
     upstream: Upstream,
-    authenticator: Authenticator,
+    callers: Callers,
     header_policy: HeaderPolicy,
     /// The API server's `host:port`, for people.
     authority: String,
@@ -155,7 +158,7 @@ impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agent")
             .field("api_server", &self.core.authority)
-            .field("authenticator", &self.core.authenticator)
+            .field("callers", &self.core.callers)
             .finish_non_exhaustive()
     }
 }
@@ -244,7 +247,7 @@ impl AgentBuilder {
         Ok(Agent {
             core: Arc::new(Core {
                 upstream: Upstream::new(dial),
-                authenticator: Authenticator::new(self.service_account_tokens),
+                callers: Callers::new(self.service_account_tokens),
                 header_policy,
                 authority,
                 host,
