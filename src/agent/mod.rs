@@ -31,6 +31,7 @@ mod rewind;
 mod serve;
 mod splice;
 mod status;
+mod token;
 mod upgrade;
 mod upstream;
 
@@ -50,6 +51,12 @@ pub use api_server::ApiServer;
 pub use identity::{
     Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
     IdentityBuilder, IdentityRules, RejectReason, ServiceAccountTokens, SystemGroups,
+};
+
+pub use token::{
+    Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
+    OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
+    TenantId,
 };
 
 use connection::Scope;

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn depth_and_number_of_values_are_bounded() {
-        let nested = |levels: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let nested =
+            |levels: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
         assert!(object(nested(MAX_DEPTH - 1).as_bytes()).is_ok());
         assert!(object(nested(MAX_DEPTH).as_bytes()).is_err());
         assert!(object(nested(100_000).as_bytes()).is_err());
@@ -150,7 +151,17 @@ mod tests {
     #[test]
     fn what_is_no_single_object_is_refused() {
         for text in [
-            "", "1", "[]", "null", "{}{}", "{} x", "{", "{a:1}", r#"{"a":01}"#, r#"{"a":NaN}"#, "{\"a\":\"\u{1}\"}",
+            "",
+            "1",
+            "[]",
+            "null",
+            "{}{}",
+            "{} x",
+            "{",
+            "{a:1}",
+            r#"{"a":01}"#,
+            r#"{"a":NaN}"#,
+            "{\"a\":\"\u{1}\"}",
         ] {
             assert!(object(text.as_bytes()).is_err(), "{text}");
         }

@@ -3,12 +3,8 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{
-    claims::Claims,
-    json,
-    keys::Key,
-    rejection::{Reason, Rejection},
-};
+use super::{claims::Claims, json, keys::Key, rejection::Rejection};
+use crate::agent::identity::RejectReason;
 
 /// The longest token, checked before anything is decoded. Tokens with 200 groups have about 10 KiB.
 pub(super) const MAX_TOKEN_BYTES: usize = 32 * 1024;
@@ -66,11 +62,11 @@ impl<'a> Jwt<'a> {
     pub(super) fn parse(token: &'a str) -> Result<Self, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::new(
-                Reason::Malformed,
+                RejectReason::Malformed,
                 format!("the token is longer than {MAX_TOKEN_BYTES} bytes"),
             ));
         }
-        let malformed = |text: &'static str| Rejection::new(Reason::Malformed, text);
+        let malformed = |text: &'static str| Rejection::new(RejectReason::Malformed, text);
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -94,7 +90,7 @@ impl<'a> Jwt<'a> {
             .and_then(Value::as_str)
             .and_then(SignatureAlgorithm::from_name)
             .ok_or(Rejection::new(
-                Reason::Algorithm,
+                RejectReason::Algorithm,
                 "the token's signature algorithm is not accepted",
             ))?;
         let key_id = match header.get("kid") {
@@ -137,7 +133,7 @@ impl<'a> Jwt<'a> {
     ) -> Result<Claims, Rejection> {
         if !allowed.contains(&self.algorithm) {
             return Err(Rejection::new(
-                Reason::Algorithm,
+                RejectReason::Algorithm,
                 "the token's signature algorithm is not accepted",
             ));
         }
@@ -148,7 +144,7 @@ impl<'a> Jwt<'a> {
             Ok(Claims::from_verified(self.claims))
         } else {
             Err(Rejection::new(
-                Reason::Signature,
+                RejectReason::Signature,
                 "the token's signature is not valid",
             ))
         }
@@ -175,7 +171,7 @@ fn token_kind(typ: Option<&Value>) -> Result<TokenKind, Rejection> {
         Some("jwt" | "at+jwt") => Ok(TokenKind::Bearer),
         Some("pop") => Ok(TokenKind::ProofOfPossession),
         _ => Err(Rejection::new(
-            Reason::Malformed,
+            RejectReason::Malformed,
             "the token's `typ` says that it is something else than an access or id token",
         )),
     }

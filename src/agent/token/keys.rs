@@ -69,11 +69,7 @@ impl KeySet {
 
     /// The keys that a token with this `kid` and algorithm may have been signed with. Without a `kid` only a set with
     /// a single fitting key is clear.
-    pub(super) fn candidates(
-        &self,
-        id: Option<&str>,
-        algorithm: SignatureAlgorithm,
-    ) -> Vec<&Key> {
+    pub(super) fn candidates(&self, id: Option<&str>, algorithm: SignatureAlgorithm) -> Vec<&Key> {
         let fitting = self.keys.iter().filter(|key| key.fits(algorithm));
         match id {
             Some(id) => fitting

@@ -33,6 +33,7 @@ mod keys;
 mod openid;
 mod pop;
 mod rejection;
+mod verifier;
 
 #[cfg(test)]
 mod test_issuer;

@@ -1,48 +1,58 @@
-//! Why a token is refused, in words that help its owner and nobody else.
+//! Why a token does not become an identity.
 
 use std::borrow::Cow;
 
-use super::super::identity::{AuthenticationError, RejectReason};
-use crate::Error;
+use crate::{
+    Error, ErrorKind,
+    agent::identity::{AuthenticationError, RejectReason},
+};
 
-/// Why a token does not become an identity.
-#[derive(Debug)]
+/// Cloned to everybody who waited for the same check.
+#[derive(Clone, Debug)]
 pub(super) enum Failure {
     /// The token will never do.
     Rejected(Rejection),
-    /// It can not be said at the moment.
-    Unavailable(Error),
+    /// It can not be told at the moment.
+    Unavailable(Outage),
 }
 
-/// A refusal: a reason out of a closed set, and a text for the caller. The text names no key, no expected value and
-/// no value of the token: whoever holds the token can read it, and whoever forges one learns nothing.
+/// A refusal: a reason out of a closed set, which is what the caller learns, and a detail for the agent's log. The
+/// detail is fixed text or names a claim, and holds no value of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
-    pub(super) reason: Reason,
-    pub(super) text: Cow<'static, str>,
+    reason: RejectReason,
+    detail: Cow<'static, str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    Malformed,
-    Algorithm,
-    Signature,
-    UnknownKey,
-    Expired,
-    NotYetValid,
-    Audience,
-    Tenant,
-    Claims,
-    ProofOfPossession,
-    Replayed,
-    Groups,
+/// Something that is needed for an answer is out of reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outage {
+    kind: ErrorKind,
+    message: String,
+    help: &'static str,
 }
 
 impl Rejection {
-    pub(super) fn new(reason: Reason, text: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(reason: RejectReason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             reason,
-            text: text.into(),
+            detail: detail.into(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn reason(&self) -> RejectReason {
+        self.reason
+    }
+}
+
+impl Outage {
+    /// `help` is for the agent's operator.
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>, help: &'static str) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            help,
         }
     }
 }
@@ -50,5 +60,24 @@ impl Rejection {
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
+    }
+}
+
+impl From<Outage> for Failure {
+    fn from(outage: Outage) -> Self {
+        Self::Unavailable(outage)
+    }
+}
+
+impl From<Failure> for AuthenticationError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rejected(Rejection { reason, detail }) => {
+                Self::rejected_because(reason, Error::new(ErrorKind::Unauthorized, detail))
+            }
+            Failure::Unavailable(outage) => {
+                Self::unavailable(Error::new(outage.kind, outage.message).with_help(outage.help))
+            }
+        }
     }
 }

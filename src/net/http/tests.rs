@@ -79,7 +79,8 @@ async fn a_request_is_sent_and_its_answer_read() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let moved = b"HTTP/1.1 302 Found\r\nlocation: https://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+    let moved =
+        b"HTTP/1.1 302 Found\r\nlocation: https://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
     let (client, base, _questions) = server(moved.to_vec()).await;
     let response = client.send(HttpRequest::get(base)).await.unwrap();
     assert_eq!(response.status, StatusCode::FOUND);
