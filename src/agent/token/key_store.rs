@@ -229,3 +229,6 @@ fn jitter() -> Duration {
     let random = u32::from_be_bytes(crypto::random());
     REFRESH_JITTER.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
+
+#[cfg(test)]
+mod tests;
