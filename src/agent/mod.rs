@@ -37,6 +37,7 @@ mod rewind;
 mod serve;
 mod splice;
 mod status;
+mod token;
 mod uid_right;
 mod upgrade;
 mod upstream;
@@ -62,6 +63,11 @@ pub use identity::{
 };
 pub use lifetime::StreamLifetime;
 pub use request_headers::Impersonation;
+pub use token::{
+    Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
+    OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
+    TenantId,
+};
 
 use authorization::Reviews;
 use connection::Scope;
