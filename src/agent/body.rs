@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
-    record::RequestRecord,
+    metrics::Direction,
+    record::{RequestRecord, Traffic},
     request_headers,
     upstream::{ConnectionTask, Lease},
 };
@@ -21,15 +23,15 @@ pub(super) enum RequestBody {
     /// Of a question of the agent's own.
     Whole(Bytes),
     /// A caller's.
-    Caller(Incoming),
+    Caller(Incoming, Arc<Traffic>),
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming) -> Self {
+    pub(super) fn new(body: Incoming, traffic: Arc<Traffic>) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Caller(body)
+            Self::Caller(body, traffic)
         }
     }
 
@@ -58,20 +60,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let body = match &mut *self {
+        let (body, traffic) = match &mut *self {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Self::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Self::Caller(body) => body,
+            Self::Caller(body, traffic) => (body, traffic),
         };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            request_headers::clean_trailers(trailers);
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                traffic.add(Direction::ToApiServer, data.len());
+            }
+            if let Some(trailers) = frame.trailers_mut() {
+                request_headers::clean_trailers(trailers);
+            }
         }
         Poll::Ready(frame)
     }
@@ -80,7 +85,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(_) => false,
-            Self::Caller(body) => body.is_end_stream(),
+            Self::Caller(body, _) => body.is_end_stream(),
         }
     }
 
@@ -88,7 +93,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Caller(body) => body.size_hint(),
+            Self::Caller(body, _) => body.size_hint(),
         }
     }
 }
@@ -202,14 +207,19 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = match &mut self.content {
-            Content::Whole(bytes) => {
-                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
-            }
+            Content::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
             Content::Last(body, _) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        if let (Some(Err(_)), Some(record)) = (&frame, &mut self.record) {
-            record.set_truncated();
+        if let Some(record) = &mut self.record {
+            match &frame {
+                Some(Ok(frame)) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    record.traffic().add(Direction::ToCaller, length);
+                }
+                Some(Err(_)) => record.set_truncated(),
+                None => {}
+            }
         }
         Poll::Ready(frame)
     }

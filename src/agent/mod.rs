@@ -19,15 +19,19 @@
 
 mod admission;
 mod api_server;
+mod audit;
 mod authorization;
 mod body;
 mod connection;
 mod correlation;
 mod exchange;
+mod health;
 mod identity;
 mod impersonation;
 mod lanes;
 mod lifetime;
+mod metered;
+mod metrics;
 mod question;
 mod record;
 mod request_head;
@@ -45,7 +49,7 @@ mod upstream;
 #[cfg(test)]
 mod test_bed;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use tokio::{
@@ -55,6 +59,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use api_server::ApiServer;
+pub use audit::{
+    AuditCaller, AuditDecision, AuditEvent, AuditLog, AuditOutcome, AuditSink, AuditStage,
+    CallerKind, NoAudit, ObjectRef, UnverifiedClaims,
+};
 pub use authorization::{Access, PolicyRequest, RequestPolicy, ResourcePath, Verdict};
 pub use identity::{
     AgentCredential, Authenticated, Authentication, AuthenticationError, Authenticator, Credential,
@@ -63,6 +71,7 @@ pub use identity::{
 };
 pub use lifetime::StreamLifetime;
 pub use request_headers::Impersonation;
+pub use serve::Drained;
 pub use token::{
     Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
     OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
@@ -71,8 +80,10 @@ pub use token::{
 
 use authorization::Reviews;
 use connection::Scope;
+use health::Readiness;
 use identity::Callers;
 use lanes::Lanes;
+use metrics::Metrics;
 use request_headers::HeaderPolicy;
 use uid_right::UidRight;
 use upstream::{Dial, Upstream};
@@ -109,6 +120,10 @@ struct Core {
     /// The places for tunnel connections.
     connections: Arc<Semaphore>,
     max_requests_per_connection: usize,
+    audit: Arc<dyn AuditSink>,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    drain_limit: Duration,
 }
 
 impl Agent {
@@ -140,6 +155,8 @@ impl Agent {
             max_requests: DEFAULT_MAX_REQUESTS,
             max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
             stripped_headers: Vec::new(),
+            audit: Arc::new(NoAudit),
+            drain_limit: serve::DRAIN_LIMIT,
         }
     }
 
@@ -171,13 +188,14 @@ impl Agent {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::serve(Arc::clone(&self.core), self.core.scope(), stream).await;
+        connection::serve(Arc::clone(&self.core), self.core.scope(None), stream).await;
     }
 }
 
 impl Core {
-    fn scope(&self) -> Scope {
+    fn scope(&self, remote: Option<SocketAddr>) -> Scope {
         Scope {
+            remote,
             closing: CancellationToken::new(),
             places: Arc::new(Semaphore::new(self.max_requests_per_connection)),
         }
@@ -206,6 +224,8 @@ pub struct AgentBuilder {
     max_requests: usize,
     max_requests_per_connection: usize,
     stripped_headers: Vec<String>,
+    audit: Arc<dyn AuditSink>,
+    drain_limit: Duration,
 }
 
 impl AgentBuilder {
@@ -289,6 +309,21 @@ impl AgentBuilder {
         self
     }
 
+    /// Sets what keeps the audit events; nothing does unless this is called.
+    #[must_use]
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = sink;
+        self
+    }
+
+    /// Sets how long requests and upgraded streams may go on after the agent was told to stop; 30 seconds unless this
+    /// is called, the time that Kubernetes grants a pod.
+    #[must_use]
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.drain_limit = limit;
+        self
+    }
+
     /// Makes the agent. Nothing is connected yet.
     ///
     /// # Errors
@@ -357,6 +392,10 @@ impl AgentBuilder {
                 max_requests_per_connection: self
                     .max_requests_per_connection
                     .min(Semaphore::MAX_PERMITS),
+                audit: self.audit,
+                metrics: Metrics::default(),
+                readiness: Arc::default(),
+                drain_limit: self.drain_limit,
             }),
         })
     }

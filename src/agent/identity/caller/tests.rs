@@ -108,7 +108,7 @@ async fn a_rejection_and_an_outage_are_final() {
         .await
         .expect_err("final");
     assert_eq!(refusal.code(), 401);
-    assert_eq!(refusal.reject_reason(), Some(RejectReason::Expired));
+    assert_eq!(refusal.reason(), RejectReason::Expired.label());
     let refusal = callers
         .identify(&head("Bearer down"))
         .await
@@ -123,7 +123,7 @@ async fn a_rejection_and_an_outage_are_final() {
         .await
         .expect_err("final");
     assert_eq!(refusal.code(), 403);
-    assert_eq!(refusal.reject_reason(), Some(RejectReason::IdentityRefused));
+    assert_eq!(refusal.reason(), RejectReason::IdentityRefused.label());
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn r14_nobodys_token_is_401() {
             .await
             .expect_err(token);
         assert_eq!(refusal.code(), 401);
-        assert_eq!(refusal.reject_reason(), Some(RejectReason::NotAccepted));
+        assert_eq!(refusal.reason(), RejectReason::NotAccepted.label());
     }
     // {"iss":"https://cluster.example","exp":2000000000}
     let own = "Bearer e30.eyJpc3MiOiJodHRwczovL2NsdXN0ZXIuZXhhbXBsZSIsImV4cCI6MjAwMDAwMDAwMH0.c2ln";
