@@ -10,12 +10,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+pub(super) use super::upstream::UpstreamBody;
+
 use super::{
     metrics::Direction,
     record::{RequestRecord, Traffic},
     request_headers,
-    upstream::{ConnectionTask, Lease},
+    upstream::{ConnectionTask, truncated},
 };
+use crate::Error;
 
 /// A body on its way to the API server.
 pub(super) enum RequestBody {
@@ -45,10 +48,6 @@ impl RequestBody {
 
     pub(super) fn empty() -> Self {
         Self::Empty
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
     }
 }
 
@@ -98,63 +97,6 @@ impl Body for RequestBody {
     }
 }
 
-/// The API server's body, with the connection it comes from: dropped before its end, it closes that connection.
-pub(super) struct UpstreamBody {
-    body: Incoming,
-    lease: Option<Lease>,
-}
-
-impl UpstreamBody {
-    pub(super) fn new(body: Incoming, lease: Lease) -> Self {
-        Self {
-            body,
-            lease: Some(lease),
-        }
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            None => {
-                if let Some(lease) = self.lease.take() {
-                    lease.give_back();
-                }
-            }
-            // A broken connection is dropped, not given back.
-            Some(Err(_)) => drop(self.lease.take()),
-            Some(Ok(_)) => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        // A reader that knows the length does not ask for the end.
-        if self.body.is_end_stream()
-            && let Some(lease) = self.lease.take()
-        {
-            lease.give_back();
-        }
-    }
-}
-
 /// What the caller gets: the API server's body, or a `Status` of our own.
 pub(super) struct ResponseBody {
     content: Content,
@@ -200,16 +142,19 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = match &mut self.content {
             Content::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
-            Content::Last(body, _) => ready!(Pin::new(body).poll_frame(cx)),
+            Content::Last(body, _) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                frame.map(|frame| frame.map_err(truncated))
+            }
         };
         if let Some(record) = &mut self.record {
             match &frame {
