@@ -16,7 +16,7 @@ use super::{
     cloud::{Cloud, TenantId, Version},
     discovery::{Discovery, KeyHosts},
     groups::{GroupResolver, Groups, PrincipalKind},
-    jwt::{Jwt, SignatureAlgorithm, TokenKind},
+    jwt::{Jwt, SignatureAlgorithm, TokenKind, unverified_issuer},
     key_store::KeyStore,
     pop::{PopPolicy, ProofVerifier},
     rejection::{Failure, Rejection},
@@ -158,10 +158,14 @@ impl Inner {
             .find(|(_, verifier)| verifier.issuer() == issuer)
     }
 
-    fn is_own(&self, jwt: &Jwt<'_>) -> bool {
-        jwt.unverified("iss")
+    /// Whether the token inside a proof is this authenticator's: a proof itself names no issuer.
+    fn is_own(&self, proof: &Jwt<'_>) -> bool {
+        proof
+            .unverified("at")
             .and_then(Value::as_str)
-            .is_some_and(|issuer| self.verifier(issuer).is_some())
+            .and_then(|token| Jwt::parse(token).ok())
+            .and_then(|token| self.verifier(token.unverified("iss")?.as_str()?))
+            .is_some()
     }
 
     async fn accepted(self: &Arc<Self>, token: &str) -> Result<Arc<Accepted>, Failure> {
@@ -261,25 +265,17 @@ impl Authenticator for EntraAuthenticator {
         credential: &Credential,
     ) -> Result<Authentication, AuthenticationError> {
         let token = credential.token();
-        if let Some(issuer) = credential.unverified_issuer() {
-            return match self.inner.verifier(issuer) {
+        if let Some(issuer) = unverified_issuer(credential) {
+            return match self.inner.verifier(&issuer) {
                 Some(_) => self.inner.authenticate_bare(token).await,
                 None => Ok(Authentication::NotMine),
             };
         }
-        // A proof names no issuer: the token inside does.
         match Jwt::parse(token) {
-            Ok(proof) if proof.kind() == TokenKind::ProofOfPossession => {
-                let is_own = proof
-                    .unverified("at")
-                    .and_then(Value::as_str)
-                    .and_then(|inner| Jwt::parse(inner).ok())
-                    .is_some_and(|inner| self.inner.is_own(&inner));
-                if is_own {
-                    self.inner.authenticate_proof(proof, credential).await
-                } else {
-                    Ok(Authentication::NotMine)
-                }
+            Ok(proof)
+                if proof.kind() == TokenKind::ProofOfPossession && self.inner.is_own(&proof) =>
+            {
+                self.inner.authenticate_proof(proof, credential).await
             }
             _ => Ok(Authentication::NotMine),
         }
