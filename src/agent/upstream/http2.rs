@@ -29,17 +29,21 @@ use crate::{Error, ErrorKind, Result};
 /// How much of one answer may wait here for its caller. The agent stands beside the API server: at a millisecond of
 /// distance this is 256 MB/s for one answer, where the default of 64 KiB would be a quarter of it; and the 2 000
 /// requests of an agent whose callers all stopped reading hold 512 MiB.
-const STREAM_WINDOW: u32 = 256 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
 /// As much as all streams together: a caller that does not read must not slow the others.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+pub(super) const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 /// How much of one request's body may wait here for the API server.
-const MAX_SEND_BUFFER: usize = 64 * 1024;
+pub(super) const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// All headers of one answer. Aggregated API servers behind meshes add many; the API server itself sends a few KiB.
-const MAX_HEADERS: u32 = 256 * 1024;
+pub(super) const MAX_HEADERS: u32 = 256 * 1024;
+/// How much memory small frames of answers that wait for their callers may cost beyond their bytes; beyond it h2 ends the
+/// connection. A whole window of one-character log lines costs nearly as much, so that no single caller can end the
+/// connection of the others by not reading.
+const MAX_FRAMING: usize = 32 * 1024 * 1024;
 /// How often the server is asked for a sign of life. A watch may rightly be silent for minutes, a connection may not.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the sign may take. With the interval it is what client-go uses.
-const PONG_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const PONG_LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) type Sender = SendRequest<Bytes>;
 
@@ -58,6 +62,7 @@ pub(super) async fn handshake(io: Box<dyn UpstreamIo>) -> Result<(Sender, Driver
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(MAX_SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS)
+        .data_frame_budget(MAX_FRAMING)
         .enable_push(false)
         .handshake(io)
         .await

@@ -26,6 +26,9 @@ mod request_head;
 mod trust;
 mod upload;
 
+#[cfg(test)]
+mod tests;
+
 use http::{Method, Request, Response, Uri, uri::PathAndQuery};
 
 use super::{body::RequestBody, request_headers::SealedHeaders};

@@ -24,16 +24,16 @@ use crate::{Error, ErrorKind, Result};
 
 /// The most HTTP/2 connections at once, those that run empty included. With 90 requests on each it is ten times what
 /// an agent has in flight; a server that allows only a few on each must not be flooded with connections.
-const MAX_CONNECTIONS: usize = 256;
+pub(super) const MAX_CONNECTIONS: usize = 256;
 /// How many connections are opened side by side. Each new one brings room for 90 requests.
-const MAX_OPENINGS: usize = 4;
+pub(super) const MAX_OPENINGS: usize = 4;
 /// How long requests wait for one connection to open before another is tried: behind a load balancer one dead backend
 /// would otherwise hold everybody for as long as a connect may take.
-const OPENING_PATIENCE: Duration = Duration::from_millis(300);
+pub(super) const OPENING_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a new connection may take to say how many requests it allows. It is the first thing a server says.
-const SETTINGS_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const SETTINGS_LIMIT: Duration = Duration::from_secs(10);
 /// How long a request waits for a place. Longer than a connection may take to open (TCP, TLS and settings: 30 s).
-const PLACE_LIMIT: Duration = Duration::from_secs(35);
+pub(super) const PLACE_LIMIT: Duration = Duration::from_secs(35);
 
 /// The connections to one API server.
 pub(super) struct Pool {
@@ -142,6 +142,7 @@ impl<'a> Waiting<'a> {
     async fn connection(&self, attempt: Attempt) -> Result<Connection> {
         let shared = self.0;
         let mut joined = None;
+        let mut patience = Instant::now() + OPENING_PATIENCE;
         loop {
             // Before the look, so that no change between the look and the wait is missed.
             let mut changed = pin!(shared.changed.notified());
@@ -157,17 +158,20 @@ impl<'a> Waiting<'a> {
                 }
                 continue;
             }
-            let now_joined = || Some((shared.opening()?, Instant::now() + OPENING_PATIENCE));
-            let Some((opening, patience)) = joined.take().or_else(now_joined) else {
+            let Some(opening) = joined.take().or_else(|| shared.opening()) else {
                 changed.await;
                 continue;
             };
             tokio::select! {
                 biased;
+                // Who has waited for a connection hears how its opening went, whatever became of others meanwhile.
                 outcome = opening.outcome.clone() => outcome.map_err(|error| copy(&error))?,
-                // Whatever else happens: who has waited for a connection hears how its opening went.
-                () = changed => joined = Some((opening, patience)),
-                () = tokio::time::sleep_until(patience) => {}
+                () = changed => joined = Some(opening),
+                () = tokio::time::sleep_until(patience) => {
+                    shared.opening();
+                    patience += OPENING_PATIENCE;
+                    joined = Some(opening);
+                }
             }
         }
     }
