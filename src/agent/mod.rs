@@ -72,6 +72,8 @@ pub use identity::{
 pub use lifetime::StreamLifetime;
 pub use request_headers::Impersonation;
 pub use serve::Drained;
+#[cfg(fuzzing)]
+pub use token::fuzzing as token_fuzzing;
 pub use token::{
     Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
     OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,

@@ -5,15 +5,19 @@ mod overage;
 mod proof;
 mod rules;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
     super::test_issuer::{
         NOW, SigningKey, Site, Verdict, clock, reading, unix, verdict, verdict_on, with,
     },
+    super::{cloud::Cloud, groups::GroupResolver, jwt::SignatureAlgorithm, pop::PopPolicy},
+    builder::ARC_SERVER_AUDIENCE,
     *,
 };
-use crate::clock::ManualClock;
+use crate::{ErrorKind, clock::ManualClock};
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const OTHER_TENANT: &str = "11111111-86f1-41af-91ab-2d7cd011db47";
