@@ -123,6 +123,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         served = agent.serve_relay(listener, stop) => Some(served),
         () = stop_insisted() => None,
     };
+    if served.is_none() {
+        agent.idle().await;
+    }
     flush(audit_log.as_deref()).await;
     let Some(served) = served else {
         common::warn("closed at once: what was in flight is cut off");

@@ -25,7 +25,8 @@ pub(super) use self::{caller::CallerSummary, request_info::RequestInfo};
 
 /// Keeps audit events.
 pub trait AuditSink: fmt::Debug + Send + Sync {
-    /// Takes one event. Called where requests are served, and so must not block; what can not be kept is counted.
+    /// Takes one event. Called where requests are served and where their futures are dropped, and so must neither
+    /// block nor panic; what can not be kept is counted.
     fn record(&self, event: &AuditEvent);
 
     /// How many events could not be kept so far. The agent shows it as `acc_audit_lost_total`.

@@ -101,7 +101,7 @@ impl Body for RequestBody {
 pub(super) struct ResponseBody {
     content: Content,
     // Dropped with the body: the request is over then, and its places in the limits are free.
-    record: Option<RequestRecord>,
+    record: Option<Box<RequestRecord>>,
 }
 
 enum Content {
@@ -135,7 +135,7 @@ impl ResponseBody {
     }
 
     pub(super) fn with_record(mut self, record: RequestRecord) -> Self {
-        self.record = Some(record);
+        self.record = Some(Box::new(record));
         self
     }
 }

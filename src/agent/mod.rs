@@ -56,7 +56,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use api_server::ApiServer;
 pub use audit::{
@@ -126,6 +126,8 @@ struct Core {
     metrics: Metrics,
     readiness: Arc<Readiness>,
     drain_limit: Duration,
+    /// One token for each request that is not over.
+    requests: TaskTracker,
 }
 
 impl Agent {
@@ -177,6 +179,16 @@ impl Agent {
             )
             .with_source(error)
         })
+    }
+
+    /// Waits until no request is in flight: then the last one stands in the audit log.
+    ///
+    /// For whoever drops a future that serves, to end at once; one that has returned has waited by itself.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        self.core.requests.wait().await;
     }
 
     /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
@@ -318,8 +330,9 @@ impl AgentBuilder {
         self
     }
 
-    /// Sets how long requests and upgraded streams may go on after the agent was told to stop; 30 seconds unless this
-    /// is called, the time that Kubernetes grants a pod.
+    /// Sets how long requests and upgraded streams may go on after the agent was told to stop; 25 seconds unless this
+    /// is called. A pod's `terminationGracePeriodSeconds` must be some 5 seconds more: signing off at the relay and
+    /// writing the last audit events take their time too.
     #[must_use]
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.drain_limit = limit;
@@ -374,8 +387,12 @@ impl AgentBuilder {
             )
             .with_source(error)
         })?;
+        let requests = TaskTracker::new();
+        // An open one would never be waited for to its end.
+        requests.close();
         Ok(Agent {
             core: Arc::new(Core {
+                requests,
                 lanes: Lanes::new(Upstream::new(pass_through), Upstream::new(impersonation)),
                 callers: Callers::new(authenticators),
                 agent_credential: self.agent_credential,

@@ -11,7 +11,7 @@ use std::{
 
 use http::{Method, StatusCode};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use tracing::{Span, field::Empty};
 
 use super::{
@@ -48,6 +48,8 @@ pub(super) struct RequestRecord {
     closing: CancellationToken,
     traffic: Arc<Traffic>,
     places: Option<Places>,
+    /// Goes last: the request is over when all that its end brings is done.
+    _in_flight: TaskTrackerToken,
 }
 
 /// What was asked for.
@@ -117,6 +119,7 @@ impl RequestRecord {
                 to_caller: AtomicU64::new(0),
             }),
             places: None,
+            _in_flight: core.requests.token(),
             core,
         }
     }

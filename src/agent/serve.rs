@@ -35,8 +35,8 @@ use crate::{
 };
 
 /// How long requests and upgraded streams may go on after the agent was told to stop, unless the agent was made with
-/// another limit: what Kubernetes grants a pod.
-pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+/// another limit. Kubernetes grants a pod 30 s; signing off and the last audit events need some of them.
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(25);
 /// The most tunnel connections at a time. One client keeps one; a relay hands a listener about as many.
 pub(super) const MAX_CONNECTIONS: usize = 256;
 /// The pause after a failed `accept`, which fails again at once when the process has no file descriptor left.

@@ -14,6 +14,8 @@ use crate::{
 
 /// More than any client opens, and few enough for a test.
 const EXECS: usize = 50;
+const ROUNDS: usize = 80;
+const SIDE_BY_SIDE: usize = 5;
 
 struct Site {
     relay: RelayServer,
@@ -141,19 +143,24 @@ async fn one_of_two_agents_drains_and_no_new_request_fails() {
     let second_answers = answering(second.bed, "second");
 
     let mut answered = BTreeSet::new();
-    for number in 0..200 {
-        if number == 50 {
+    for round in 0..ROUNDS {
+        if round == ROUNDS / 4 {
             stop.cancel();
         }
-        let mut stream = send(&tunnel, "GET /version HTTP/1.1").await;
-        let (text, end) = read_to_end(&mut stream).await;
-        end.unwrap_or_else(|error| panic!("request {number}: {error}"));
-        assert!(
-            text.starts_with("HTTP/1.1 200 "),
-            "request {number}: {text}"
-        );
-        let (_, name) = text.rsplit_once("\r\n\r\n").expect("a body");
-        answered.insert(name.to_owned());
+        let requests = (0..SIDE_BY_SIDE).map(async |number| {
+            let mut stream = send(&tunnel, "GET /version HTTP/1.1").await;
+            let (text, end) = read_to_end(&mut stream).await;
+            end.unwrap_or_else(|error| panic!("request {round}.{number}: {error}"));
+            assert!(
+                text.starts_with("HTTP/1.1 200 "),
+                "{round}.{number}: {text}"
+            );
+            text
+        });
+        for text in futures_util::future::join_all(requests).await {
+            let (_, name) = text.rsplit_once("\r\n\r\n").expect("a body");
+            answered.insert(name.to_owned());
+        }
     }
     assert_eq!(
         answered.into_iter().collect::<Vec<_>>(),
