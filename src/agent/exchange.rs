@@ -95,7 +95,7 @@ impl Exchange {
                 admitted.method,
                 admitted.target,
                 admitted.headers,
-                RequestBody::new(body, Arc::clone(record.traffic())),
+                RequestBody::new(body).counted(record.traffic()),
             );
             let response = upstream
                 .await
@@ -277,7 +277,10 @@ fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody
 }
 
 /// The API server's answer to a request for a change of protocol.
-#[expect(clippy::large_enum_variant, reason = "one for a moment for each upgrade")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for a moment for each upgrade"
+)]
 enum Answer {
     Switching {
         response: Response<()>,
