@@ -277,10 +277,6 @@ fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody
 }
 
 /// The API server's answer to a request for a change of protocol.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for a moment for each upgrade"
-)]
 enum Answer {
     Switching {
         response: Response<()>,
