@@ -203,6 +203,7 @@ impl Exchange {
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
         let caller = core.callers.identify(&head).await?;
         record.set_caller(summary(&caller.standing));
+        record.hold_of_caller(core.caller_places.take(&caller.standing)?);
         end.set(core.stream_lifetime, caller.expires_at);
         refuse_browsers(&head.headers)?;
         let target = requested_target(&head)?;
