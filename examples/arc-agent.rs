@@ -4,6 +4,8 @@
 //! $ arc-agent --connection-string-file listen.txt --kubeconfig ~/.kube/config --allow-service-account-tokens
 //! ```
 
+#[path = "arc-agent/callers.rs"]
+mod callers;
 #[path = "common/mod.rs"]
 mod common;
 
@@ -17,7 +19,7 @@ use std::{
 
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
-    agent::{Agent, ApiServer, AuditLog, AuditSink, ServiceAccountTokens},
+    agent::{Agent, ApiServer, AuditLog, AuditSink},
     kubeconfig::Kubeconfig,
     relay::RelayListener,
 };
@@ -44,10 +46,6 @@ struct Arguments {
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
 
-    /// Let callers in who bring a service account's bearer token; the API server checks it
-    #[arg(long)]
-    allow_service_account_tokens: bool,
-
     /// Serve /livez, /readyz and /metrics here, for a pod's probes and for Prometheus
     #[arg(long, value_name = "HOST:PORT")]
     health: Option<String>,
@@ -59,6 +57,9 @@ struct Arguments {
     /// Written once the agent is registered at the relay; JSON
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    callers: callers::CallerArguments,
 
     #[command(flatten)]
     verbosity: common::Verbosity,
@@ -74,13 +75,6 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    if !arguments.allow_service_account_tokens {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "no kind of caller is allowed, so nobody could use this agent",
-        )
-        .with_help("pass --allow-service-account-tokens"));
-    }
     let api_server = api_server(
         arguments.kubeconfig.as_deref(),
         arguments.context.as_deref(),
@@ -90,8 +84,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let connector = arguments.relay.connector()?;
 
     let audit_log = audit_log(arguments.audit_log.as_deref())?;
-    let mut builder = Agent::builder(api_server.clone())
-        .service_account_tokens(ServiceAccountTokens::PassThrough);
+    let mut builder = arguments
+        .callers
+        .apply(Agent::builder(api_server.clone()))?;
     if let Some(log) = &audit_log {
         builder = builder.audit(Arc::clone(log) as Arc<dyn AuditSink>);
     }

@@ -20,16 +20,41 @@ use super::{
 };
 use crate::Error;
 
-/// A caller's body, on its way to the API server.
-pub(super) struct RequestBody(Option<(Incoming, Arc<Traffic>)>);
+/// A body on its way to the API server.
+pub(super) enum RequestBody {
+    Empty,
+    /// Of a question of the agent's own.
+    Whole(Bytes),
+    /// A caller's, and where its bytes are counted.
+    Caller(Incoming, Option<Arc<Traffic>>),
+}
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, traffic: Arc<Traffic>) -> Self {
-        Self((!body.is_end_stream()).then_some((body, traffic)))
+    pub(super) fn new(body: Incoming) -> Self {
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Caller(body, None)
+        }
+    }
+
+    pub(super) fn counted(self, traffic: &Arc<Traffic>) -> Self {
+        match self {
+            Self::Caller(body, _) => Self::Caller(body, Some(Arc::clone(traffic))),
+            other => other,
+        }
+    }
+
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Whole(bytes)
+        }
     }
 
     pub(super) fn empty() -> Self {
-        Self(None)
+        Self::Empty
     }
 }
 
@@ -41,12 +66,18 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some((body, traffic)) = &mut self.0 else {
-            return Poll::Ready(None);
+        let (body, traffic) = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Self::Caller(body, traffic) => (body, traffic),
         };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame {
-            if let Some(data) = frame.data_ref() {
+            if let (Some(data), Some(traffic)) = (frame.data_ref(), traffic) {
                 traffic.add(Direction::ToApiServer, data.len());
             }
             if let Some(trailers) = frame.trailers_mut() {
@@ -57,13 +88,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|(body, _)| body.is_end_stream())
+        match self {
+            Self::Empty => true,
+            Self::Whole(_) => false,
+            Self::Caller(body, _) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Caller(body, _) => body.size_hint(),
+        }
     }
 }
 

@@ -10,10 +10,13 @@ use tracing::{Instrument, Span};
 use super::{
     Core,
     audit::{CallerKind, CallerSummary},
+    authorization,
     body::{RequestBody, ResponseBody, UpstreamBody},
     connection::Scope,
     correlation::{AuditId, CorrelationId},
-    identity::Decision,
+    identity::Standing,
+    impersonation::ActAs,
+    lifetime::StreamEnd,
     record::{self, Origin, Places, RequestRecord},
     request_head::RequestHead,
     request_headers::{self, SealedHeaders},
@@ -29,6 +32,7 @@ pub(super) struct Exchange {
     scope: Scope,
     head: RequestHead,
     upgrade: Option<UpgradeProtocol>,
+    end: StreamEnd,
     correlation: CorrelationId,
     audit: AuditId,
     span: Span,
@@ -57,12 +61,18 @@ impl Exchange {
         Self {
             span: record::span(&head, &correlation, audit),
             upgrade: UpgradeProtocol::requested(&head.method, &head.headers),
+            end: StreamEnd::default(),
             core,
             scope,
             head,
             correlation,
             audit,
         }
+    }
+
+    /// When the stream is to end, with the caller's token.
+    pub(super) fn end(&self) -> StreamEnd {
+        self.end.clone()
     }
 
     pub(super) fn upgrade(&self) -> Option<UpgradeProtocol> {
@@ -80,17 +90,18 @@ impl Exchange {
             record.hold(self.places()?);
             let (core, admitted) = self.admit(&mut record).await?;
             record.set_admitted();
-            let upstream = core.upstream.send(
+            let lane = admitted.headers.lane();
+            let upstream = core.lanes.of(&admitted.headers).send(
                 admitted.method,
                 admitted.target,
                 admitted.headers,
-                RequestBody::new(body, Arc::clone(record.traffic())),
+                RequestBody::new(body).counted(record.traffic()),
             );
-            pass_on(
-                upstream
-                    .await
-                    .map_err(|error| upstream_failed(&core, &error))?,
-            )
+            let response = upstream
+                .await
+                .map_err(|error| upstream_failed(&core, &error))?;
+            core.check_credential(lane, &response)?;
+            pass_on(response)
         };
         let response = match forwarded.instrument(span.clone()).await {
             Ok(response) => response.map(ResponseBody::upstream),
@@ -114,12 +125,16 @@ impl Exchange {
             record.hold(self.places()?);
             let (core, admitted) = self.admit(&mut record).await?;
             record.set_admitted();
-            let upstream =
-                core.upstream
-                    .send_upgrade(admitted.method, admitted.target, admitted.headers);
+            let lane = admitted.headers.lane();
+            let upstream = core.lanes.of(&admitted.headers).send_upgrade(
+                admitted.method,
+                admitted.target,
+                admitted.headers,
+            );
             let upstream = upstream
                 .await
                 .map_err(|error| upstream_failed(&core, &error))?;
+            core.check_credential(lane, &upstream.response)?;
             Answer::of(protocol, upstream)
         };
         let response = match asked.instrument(span.clone()).await {
@@ -180,25 +195,31 @@ impl Exchange {
             core,
             head,
             upgrade,
+            end,
             correlation,
             audit,
             ..
         } = self;
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
-        let decision = core.authenticator.decide(&head.headers).await?;
-        record.set_caller(caller(&decision));
+        let caller = core.callers.identify(&head).await?;
+        record.set_caller(summary(&caller.standing));
+        record.hold_of_caller(core.caller_places.take(&caller.standing)?);
+        end.set(core.stream_lifetime, caller.expires_at);
         refuse_browsers(&head.headers)?;
-        let target = upstream_target(&core, &head)?;
-        let headers = request_headers::clean(head.headers, &core.header_policy)?.seal(
-            &decision,
-            &core.host,
-            audit,
-            &correlation,
-            upgrade,
-        );
+        let target = requested_target(&head)?;
+        let (clean, act_as) = request_headers::clean(head.headers, &core.header_policy)?;
+        let known = match &caller.standing {
+            Standing::Known(identity) => Some(&**identity),
+            Standing::OwnToken(_) => None,
+        };
+        let acting_as = act_as.as_ref().map(ActAs::identity);
+        let policy = core.policy.as_ref();
+        authorization::check(policy, known, acting_as, &head.method, &target).await?;
+        let decision = core.decide(caller.standing, act_as, &correlation).await?;
+        let headers = clean.seal(decision, &core.host, audit, &correlation, upgrade)?;
         let admitted = Admitted {
             method: head.method,
-            target,
+            target: core.upstream_target(target)?,
             headers,
         };
         Ok((core, admitted))
@@ -216,23 +237,33 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Path and query, byte for byte, behind the path that the API server's own URL may have.
-fn upstream_target(core: &Core, head: &RequestHead) -> Result<PathAndQuery, Refusal> {
+/// Path and query, byte for byte.
+fn requested_target(head: &RequestHead) -> Result<PathAndQuery, Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::method_not_allowed(
             "CONNECT is refused: the agent reaches the API server and nothing else",
         ));
     }
-    let no_path = || Refusal::malformed("the request's target is not a path");
-    let target = head
-        .target
+    head.target
         .path_and_query()
         .filter(|target| target.as_str().starts_with('/'))
-        .ok_or_else(no_path)?;
-    if core.path_prefix.is_empty() {
-        return Ok(target.clone());
+        .cloned()
+        .ok_or_else(no_path)
+}
+
+impl Core {
+    /// A target behind the path that the API server's own URL may have.
+    pub(super) fn upstream_target(&self, target: PathAndQuery) -> Result<PathAndQuery, Refusal> {
+        if self.path_prefix.is_empty() {
+            return Ok(target);
+        }
+        PathAndQuery::from_maybe_shared(format!("{}{target}", self.path_prefix))
+            .map_err(|_| no_path())
     }
-    PathAndQuery::from_maybe_shared(format!("{}{target}", core.path_prefix)).map_err(|_| no_path())
+}
+
+fn no_path() -> Refusal {
+    Refusal::malformed("the request's target is not a path")
 }
 
 fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, Refusal> {
@@ -289,12 +320,17 @@ impl Answer {
 }
 
 /// Who asks, for the record.
-fn caller(decision: &Decision) -> CallerSummary<'_> {
-    match decision {
-        Decision::PassThrough(_) => CallerSummary {
+fn summary(standing: &Standing) -> CallerSummary<'_> {
+    match standing {
+        Standing::OwnToken(_) => CallerSummary {
             kind: CallerKind::PassThrough,
             user: None,
             groups: 0,
+        },
+        Standing::Known(identity) => CallerSummary {
+            kind: CallerKind::Impersonate,
+            user: Some(identity.user()),
+            groups: identity.groups().len(),
         },
     }
 }

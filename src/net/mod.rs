@@ -2,6 +2,7 @@
 //! dial again.
 
 mod backoff;
+mod http;
 mod stream;
 mod tls;
 
@@ -9,9 +10,13 @@ use std::{fmt, io, time::Duration};
 
 use tokio::net::TcpStream;
 
-pub(crate) use backoff::{Backoff, Jitter, random_jitter};
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
+
+pub(crate) use self::{
+    backoff::{Backoff, Jitter, random_jitter},
+    http::{HttpClient, HttpRequest, HttpResponse},
+};
 
 use crate::{Error, ErrorKind, Result};
 

@@ -49,7 +49,8 @@ pub struct AuditEvent {
     pub upgrade: Option<&'static str>,
     /// Whether the agent let the request on. The API server's own word is the status.
     pub decision: AuditDecision,
-    /// Why the agent answered with an error of its own: the `reason` of that `Status`.
+    /// Why the agent answered with an error of its own: the `reason` of that `Status`, or, where a token was rejected,
+    /// the label of the [`RejectReason`](crate::agent::RejectReason).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     /// The response's status; missing when there was none.

@@ -143,7 +143,7 @@ async fn a_refused_request_says_why_and_who_claimed_to_ask() {
         async |caller, _| assert_eq!(caller.status().await.0, 401),
     )
     .await;
-    assert_eq!(events[0]["reason"], "Unauthorized");
+    assert_eq!(events[0]["reason"], "malformed");
     assert_eq!(events[0]["caller"], json!({ "kind": "unauthenticated" }));
 }
 
