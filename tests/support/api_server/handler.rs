@@ -37,6 +37,7 @@ pub(super) async fn handle(
     let ticket = server.requests.begin(&head, connection);
     let audit_id = head.headers.get("audit-id").cloned();
     let warns = head.uri.path() == WARNING_PATH;
+    let wants_head_only = head.method == Method::HEAD;
 
     let request = http::Request::from_parts(head, body);
     let mut response = route(server, request, &ticket)
@@ -55,6 +56,9 @@ pub(super) async fn handle(
         response
             .headers_mut()
             .insert(http::header::WARNING, warning);
+    }
+    if wants_head_only {
+        response = response::head_only(response);
     }
     response.map(|body| CountedBody::new(body, ticket))
 }
