@@ -21,6 +21,7 @@ mod api_server;
 mod body;
 mod connection;
 mod correlation;
+mod early_answer;
 mod exchange;
 mod identity;
 mod record;

@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     body::{RequestBody, UpstreamBody},
+    early_answer::EarlyAnswer,
     request_headers::SealedHeaders,
 };
 use crate::{
@@ -144,7 +145,7 @@ impl Upstream {
     }
 
     async fn connect(&self) -> Result<Lease> {
-        let io = self.dial.dial().await?;
+        let io = EarlyAnswer::new(self.dial.dial().await?);
         let (sender, connection) = handshake(io).await?;
         // The outcome reaches whoever waits for the response or reads its body.
         let task = ConnectionTask::spawn(async {
@@ -267,11 +268,11 @@ impl IdleConnection {
     }
 }
 
-async fn handshake(
-    io: Box<dyn UpstreamIo>,
+async fn handshake<T: UpstreamIo>(
+    io: T,
 ) -> Result<(
     http1::SendRequest<RequestBody>,
-    http1::Connection<TokioIo<Box<dyn UpstreamIo>>, RequestBody>,
+    http1::Connection<TokioIo<T>, RequestBody>,
 )> {
     http1::Builder::new()
         .max_headers(MAX_RESPONSE_FIELDS)
