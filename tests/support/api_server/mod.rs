@@ -36,6 +36,7 @@ mod process;
 mod protobuf;
 mod query;
 mod remote_command;
+mod request_body;
 mod request_log;
 mod resource;
 mod resource_path;
