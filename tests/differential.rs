@@ -69,6 +69,33 @@ async fn straight_and_through_are_the_same() {
     );
 }
 
+/// A server that has seen enough answers before it has the whole body, and then stops reading. Nothing on the way may
+/// take that for a failure, however the two cross.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_overtakes_the_upload_arrives() {
+    const ATTEMPTS: usize = 50;
+    let stand_in = cluster().await;
+    let path = Embedded::start(&stand_in, TOKEN).await;
+    let ways = Way::all(&stand_in, TOKEN, &path);
+    let case = cases::upload_to_nowhere();
+    let mut failures = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        for way in &ways {
+            match way.send(&case, &format!("{attempt}-{}", way.name)).await {
+                Ok(answer) if answer.status == StatusCode::NOT_FOUND => {}
+                other => failures.push(format!("{}: {other:?}", way.name)),
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {}: {}",
+        failures.len(),
+        ATTEMPTS * ways.len(),
+        failures.join("\n")
+    );
+}
+
 /// What the comparison is worth: an answer that differs in anything is found.
 #[tokio::test]
 async fn another_user_gets_another_answer() {

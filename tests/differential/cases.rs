@@ -321,9 +321,14 @@ fn bodies() -> Vec<Case> {
         Case::new(format!("HEAD {PODS}")).sized(JSON, "{}"),
         Case::new(format!("OPTIONS {PODS}")).sized(JSON, "{}"),
         Case::new(format!("PUT {PODS}/none")).sized(JSON, "{}"),
-        Case::new("POST /no/such/path").sized(JSON, "x".repeat(100_000)),
+        upload_to_nowhere(),
         Case::new(format!("POST {PODS}?dryRun=All")).sized(JSON, "{}"),
     ]
+}
+
+/// A body that is still under way when it is answered.
+pub fn upload_to_nowhere() -> Case {
+    Case::new("POST /no/such/path").sized(JSON, "x".repeat(100_000))
 }
 
 /// What changes the cluster.
