@@ -239,6 +239,7 @@ pub fn all(host: &str, base: &str, secret: &str) -> Vec<Attack> {
             "CONNECT evil.example:443 HTTP/1.1",
         ),
         ("a target that is an asterisk", "OPTIONS * HTTP/1.1"),
+        ("a target without a slash", "GET version HTTP/1.1"),
     ] {
         let bytes = format!("{line}\r\n{credential}Connection: close\r\n\r\n").into_bytes();
         add(name, Outcome::Refused, Outcome::Refused, bytes);
