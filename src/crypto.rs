@@ -9,7 +9,7 @@ use aws_lc_rs as provider;
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 use ring as provider;
 
-use provider::{digest, hmac, rand::SecureRandom};
+use provider::{digest, hmac, rand::SecureRandom, signature};
 
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, data)
@@ -54,6 +54,41 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
             let _ = write!(text, "{byte:02x}");
             text
         })
+}
+
+/// The signatures that tokens carry (RFC 7518 section 3.1), all over SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RsaPadding {
+    /// `RS256`.
+    Pkcs1,
+    /// `PS256`.
+    Pss,
+}
+
+/// Whether `signature` over `message` was made by the owner of the RSA key with modulus `n` and exponent `e`, both
+/// big-endian without leading zeros. Keys below 2048 bits verify nothing.
+pub(crate) fn rsa_verifies(
+    padding: RsaPadding,
+    n: &[u8],
+    e: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let parameters = match padding {
+        RsaPadding::Pkcs1 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        RsaPadding::Pss => &signature::RSA_PSS_2048_8192_SHA256,
+    };
+    signature::RsaPublicKeyComponents { n, e }
+        .verify(parameters, message, signature)
+        .is_ok()
+}
+
+/// Whether `signature` (`r || s`, 64 bytes) over `message` was made by the owner of the P-256 key `point`
+/// (uncompressed, 65 bytes). `ES256`.
+pub(crate) fn ecdsa_p256_verifies(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
+        .verify(message, signature)
+        .is_ok()
 }
 
 #[cfg(test)]

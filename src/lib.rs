@@ -44,6 +44,7 @@ pub mod relay;
 pub mod telemetry;
 pub mod tunnel;
 
+mod clock;
 mod crypto;
 mod error;
 

@@ -7,7 +7,7 @@ use std::{
 
 /// Bottom first. Modules on one line are siblings: neither may import the other.
 const LAYERS: &[&[&str]] = &[
-    &["error", "telemetry", "crypto"],
+    &["error", "telemetry", "crypto", "clock"],
     &["net"],
     &["kubeconfig"],
     &["auth"],

@@ -171,7 +171,7 @@ impl Exchange {
             ..
         } = self;
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
-        let decision = core.authenticator.decide(&head.headers).await?;
+        let decision = core.callers.decide(&head.headers).await?;
         refuse_browsers(&head.headers)?;
         let target = upstream_target(&core, &head)?;
         let headers = request_headers::clean(head.headers, &core.header_policy)?.seal(

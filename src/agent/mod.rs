@@ -32,6 +32,7 @@ mod rewind;
 mod serve;
 mod splice;
 mod status;
+mod token;
 mod upgrade;
 mod upstream;
 
@@ -48,10 +49,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use api_server::ApiServer;
-pub use identity::ServiceAccountTokens;
+pub use identity::{
+    Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
+    IdentityBuilder, IdentityRules, RejectReason, ServiceAccountTokens, SystemGroups,
+};
+
+pub use token::{
+    Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
+    OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
+    TenantId,
+};
 
 use connection::Scope;
-use identity::Authenticator;
+use identity::Callers;
 use request_headers::HeaderPolicy;
 use upstream::Upstream;
 
@@ -72,7 +82,7 @@ pub struct Agent {
 /// What every connection of an agent shares.
 struct Core {
     upstream: Upstream,
-    authenticator: Authenticator,
+    callers: Callers,
     header_policy: HeaderPolicy,
     /// The API server's `host:port`, for people.
     authority: String,
@@ -156,7 +166,7 @@ impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agent")
             .field("api_server", &self.core.authority)
-            .field("authenticator", &self.core.authenticator)
+            .field("callers", &self.core.callers)
             .finish_non_exhaustive()
     }
 }
@@ -245,7 +255,7 @@ impl AgentBuilder {
         Ok(Agent {
             core: Arc::new(Core {
                 upstream: Upstream::new(dial),
-                authenticator: Authenticator::new(self.service_account_tokens),
+                callers: Callers::new(self.service_account_tokens),
                 header_policy,
                 authority,
                 host,

@@ -7,11 +7,10 @@ use azure_core::{credentials::TokenCredential, error::ErrorKind as AzureErrorKin
 
 use super::{
     AccessToken, AuthProvider, TokenRequest,
-    clock::Clock,
     token_cache::{Failure, TokenCache, TokenSource},
     token_text::access_token,
 };
-use crate::{ErrorKind, Result};
+use crate::{ErrorKind, Result, clock::Clock};
 
 /// Azure's "Kubernetes Arc server" application, whose tokens Arc-enabled clusters accept.
 const ARC_SERVER_SCOPE: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35/.default";

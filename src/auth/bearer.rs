@@ -6,11 +6,10 @@ use async_trait::async_trait;
 
 use super::{
     AccessToken, AuthProvider, Freshness, TokenRequest,
-    clock::Clock,
     token_file::TokenFile,
     token_text::{access_token, is_expired},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, clock::Clock};
 
 /// A service account's bearer token, or any other that somebody hands over.
 ///
@@ -127,7 +126,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::auth::{clock::ManualClock, token_text::tests::jwt};
+    use crate::{auth::token_text::tests::jwt, clock::ManualClock};
 
     #[tokio::test]
     async fn a_fixed_token_stays_the_same_until_it_expires() {

@@ -2,7 +2,6 @@
 
 mod aad;
 mod bearer;
-mod clock;
 mod token_cache;
 mod token_file;
 mod token_text;

@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{AccessToken, Freshness, clock::Clock};
-use crate::{Error, ErrorKind, Result};
+use super::{AccessToken, Freshness};
+use crate::{Error, ErrorKind, Result, clock::Clock};
 
 /// A token with less than this left is not handed out: the request that carries it has a way to go.
 const MIN_LEFT: Duration = Duration::from_secs(10);

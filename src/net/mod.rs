@@ -1,5 +1,6 @@
 //! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`.
 
+mod http;
 mod stream;
 mod tls;
 
@@ -7,6 +8,7 @@ use std::{fmt, io, time::Duration};
 
 use tokio::net::TcpStream;
 
+pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse};
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 

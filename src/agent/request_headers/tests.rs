@@ -1,7 +1,7 @@
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::*;
-use crate::agent::identity::{Authenticator, ServiceAccountTokens};
+use crate::agent::identity::{Callers, ServiceAccountTokens};
 
 const TOKEN: &str = "Bearer caller.token";
 
@@ -28,8 +28,8 @@ fn upstream_under(lines: Lines<'_>, policy: &HeaderPolicy) -> Result<HeaderMap, 
 }
 
 fn forward(headers: HeaderMap, policy: &HeaderPolicy) -> Result<HeaderMap, u16> {
-    let authenticator = Authenticator::new(ServiceAccountTokens::PassThrough);
-    let decision = futures_util::FutureExt::now_or_never(authenticator.decide(&headers))
+    let callers = Callers::new(ServiceAccountTokens::PassThrough);
+    let decision = futures_util::FutureExt::now_or_never(callers.decide(&headers))
         .expect("needs nothing from outside")
         .map_err(|refusal| refusal.code().as_u16())?;
     let clean = clean(headers, policy).map_err(|refusal| refusal.code().as_u16())?;

@@ -7,10 +7,7 @@ use azure_core::{
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::{
-    Error,
-    auth::{Freshness, clock::ManualClock},
-};
+use crate::{Error, auth::Freshness, clock::ManualClock};
 
 const START: u64 = 1_000_000;
 const HOUR: u64 = 3600;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::status::Refusal;
+use crate::agent::status::Refusal;
 
 /// The longest `Authorization` value in bytes that is looked at. Entra tokens with 200 groups have about 10 KiB.
 const MAX_CREDENTIAL: usize = 32 * 1024;
@@ -23,30 +23,30 @@ pub enum ServiceAccountTokens {
 
 /// How an authenticated request goes to the API server.
 #[derive(Debug)]
-pub(super) enum Decision {
+pub(in crate::agent) enum Decision {
     /// Under the caller's own token, which the API server judges.
     PassThrough(CallerToken),
 }
 
 /// The caller's whole `Authorization` value, byte for byte. Never printed.
 #[derive(Clone)]
-pub(super) struct CallerToken(HeaderValue);
+pub(in crate::agent) struct CallerToken(HeaderValue);
 
 /// Turns credentials into a [`Decision`]. Anything but a clear yes is a [`Refusal`].
 #[derive(Clone, Debug)]
-pub(super) struct Authenticator {
+pub(in crate::agent) struct Callers {
     service_account_tokens: ServiceAccountTokens,
 }
 
-impl Authenticator {
-    pub(super) fn new(service_account_tokens: ServiceAccountTokens) -> Self {
+impl Callers {
+    pub(in crate::agent) fn new(service_account_tokens: ServiceAccountTokens) -> Self {
         Self {
             service_account_tokens,
         }
     }
 
     // Asynchronous because validating a token may need the issuer's keys.
-    pub(super) async fn decide(&self, headers: &HeaderMap) -> Result<Decision, Refusal> {
+    pub(in crate::agent) async fn decide(&self, headers: &HeaderMap) -> Result<Decision, Refusal> {
         let token = bearer_token(headers)?;
         match self.service_account_tokens {
             ServiceAccountTokens::PassThrough => Ok(Decision::PassThrough(token)),
@@ -59,7 +59,7 @@ impl Authenticator {
 }
 
 impl CallerToken {
-    pub(super) fn to_header(&self) -> HeaderValue {
+    pub(in crate::agent) fn to_header(&self) -> HeaderValue {
         self.0.clone()
     }
 }
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn refuse_means_refuse() {
-        let authenticator = Authenticator::new(ServiceAccountTokens::Refuse);
+        let authenticator = Callers::new(ServiceAccountTokens::Refuse);
         let refusal = authenticator.decide(&with(&[b"Bearer a"])).await;
         assert_eq!(refusal.expect_err("refused").code(), 401);
     }

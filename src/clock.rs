@@ -3,14 +3,18 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 #[derive(Clone)]
-pub(super) struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
+pub(crate) struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl Clock {
-    pub(super) fn system() -> Self {
-        Self(Arc::new(SystemTime::now))
+    pub(crate) fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
     }
 
-    pub(super) fn now(&self) -> SystemTime {
+    pub(crate) fn system() -> Self {
+        Self::new(SystemTime::now)
+    }
+
+    pub(crate) fn now(&self) -> SystemTime {
         (self.0)()
     }
 }
@@ -24,20 +28,20 @@ impl fmt::Debug for Clock {
 /// A clock that a test sets.
 #[cfg(test)]
 #[derive(Clone)]
-pub(super) struct ManualClock(Arc<std::sync::Mutex<SystemTime>>);
+pub(crate) struct ManualClock(Arc<std::sync::Mutex<SystemTime>>);
 
 #[cfg(test)]
 impl ManualClock {
-    pub(super) fn starting_at(unix_seconds: u64) -> Self {
+    pub(crate) fn starting_at(unix_seconds: u64) -> Self {
         let start = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(unix_seconds);
         Self(Arc::new(std::sync::Mutex::new(start)))
     }
 
-    pub(super) fn advance(&self, by: std::time::Duration) {
+    pub(crate) fn advance(&self, by: std::time::Duration) {
         *self.0.lock().unwrap() += by;
     }
 
-    pub(super) fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let time = Arc::clone(&self.0);
         Clock(Arc::new(move || *time.lock().unwrap()))
     }
