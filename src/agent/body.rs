@@ -15,20 +15,38 @@ use super::{
     upstream::{ConnectionTask, Lease},
 };
 
-/// A caller's body, on its way to the API server.
-pub(super) struct RequestBody(Option<Incoming>);
+/// A body on its way to the API server.
+pub(super) enum RequestBody {
+    Empty,
+    /// Of a question of the agent's own.
+    Whole(Bytes),
+    /// A caller's.
+    Caller(Incoming),
+}
 
 impl RequestBody {
     pub(super) fn new(body: Incoming) -> Self {
-        Self((!body.is_end_stream()).then_some(body))
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Caller(body)
+        }
+    }
+
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Whole(bytes)
+        }
     }
 
     pub(super) fn empty() -> Self {
-        Self(None)
+        Self::Empty
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        matches!(self, Self::Empty)
     }
 }
 
@@ -40,8 +58,14 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.0 else {
-            return Poll::Ready(None);
+        let body = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Self::Caller(body) => body,
         };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame
@@ -53,13 +77,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        match self {
+            Self::Empty => true,
+            Self::Whole(_) => false,
+            Self::Caller(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Caller(body) => body.size_hint(),
+        }
     }
 }
 

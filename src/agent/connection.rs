@@ -87,6 +87,24 @@ where
     };
     let framing = head.framing();
     let exchange = Exchange::new(core, scope, head);
+    let end = exchange.end();
+    let served = serve_exchange(exchange, framing, stream, rest);
+    tokio::select! {
+        biased;
+        result = served => result,
+        () = end.reached() => Err("the token that opened the stream has expired".into()),
+    }
+}
+
+async fn serve_exchange<T>(
+    exchange: Exchange,
+    framing: Vec<u8>,
+    stream: T,
+    rest: Bytes,
+) -> Result<(), Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     if let Some(protocol) = exchange.upgrade() {
         return serve_upgrade(exchange, protocol, stream, rest).await;
     }

@@ -8,10 +8,13 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tracing::{Instrument, Span};
 
 use super::{
-    Core,
+    Core, authorization,
     body::{RequestBody, ResponseBody, UpstreamBody},
     connection::Scope,
     correlation::{AuditId, CorrelationId},
+    identity::Standing,
+    impersonation::ActAs,
+    lifetime::StreamEnd,
     record::{self, Places, RequestRecord},
     request_head::RequestHead,
     request_headers::{self, SealedHeaders},
@@ -27,6 +30,7 @@ pub(super) struct Exchange {
     scope: Scope,
     head: RequestHead,
     upgrade: Option<UpgradeProtocol>,
+    end: StreamEnd,
     correlation: CorrelationId,
     audit: AuditId,
     span: Span,
@@ -55,12 +59,18 @@ impl Exchange {
         Self {
             span: record::span(&head, &correlation, audit),
             upgrade: UpgradeProtocol::requested(&head.method, &head.headers),
+            end: StreamEnd::default(),
             core,
             scope,
             head,
             correlation,
             audit,
         }
+    }
+
+    /// When the stream is to end, with the caller's token.
+    pub(super) fn end(&self) -> StreamEnd {
+        self.end.clone()
     }
 
     pub(super) fn upgrade(&self) -> Option<UpgradeProtocol> {
@@ -79,17 +89,18 @@ impl Exchange {
         };
         let forwarded = async {
             let (core, admitted) = self.admit().await?;
-            let upstream = core.upstream.send(
+            let lane = admitted.headers.lane();
+            let upstream = core.lanes.of(&admitted.headers).send(
                 admitted.method,
                 admitted.target,
                 admitted.headers,
                 RequestBody::new(body),
             );
-            pass_on(
-                upstream
-                    .await
-                    .map_err(|error| upstream_failed(&core, &error))?,
-            )
+            let response = upstream
+                .await
+                .map_err(|error| upstream_failed(&core, &error))?;
+            core.check_credential(lane, &response)?;
+            pass_on(response)
         };
         let response = match forwarded.instrument(span.clone()).await {
             Ok(response) => response.map(ResponseBody::upstream),
@@ -114,12 +125,16 @@ impl Exchange {
         };
         let asked = async {
             let (core, admitted) = self.admit().await?;
-            let upstream =
-                core.upstream
-                    .send_upgrade(admitted.method, admitted.target, admitted.headers);
+            let lane = admitted.headers.lane();
+            let upstream = core.lanes.of(&admitted.headers).send_upgrade(
+                admitted.method,
+                admitted.target,
+                admitted.headers,
+            );
             let upstream = upstream
                 .await
                 .map_err(|error| upstream_failed(&core, &error))?;
+            core.check_credential(lane, &upstream.response)?;
             Answer::of(protocol, upstream)
         };
         let response = match asked.instrument(span.clone()).await {
@@ -166,24 +181,29 @@ impl Exchange {
             core,
             head,
             upgrade,
+            end,
             correlation,
             audit,
             ..
         } = self;
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
-        let decision = core.callers.decide(&head.headers).await?;
+        let caller = core.callers.identify(&head).await?;
+        end.set(core.stream_lifetime, caller.expires_at);
         refuse_browsers(&head.headers)?;
-        let target = upstream_target(&core, &head)?;
-        let headers = request_headers::clean(head.headers, &core.header_policy)?.seal(
-            &decision,
-            &core.host,
-            audit,
-            &correlation,
-            upgrade,
-        );
+        let target = requested_target(&head)?;
+        let (clean, act_as) = request_headers::clean(head.headers, &core.header_policy)?;
+        let known = match &caller.standing {
+            Standing::Known(identity) => Some(&**identity),
+            Standing::OwnToken(_) => None,
+        };
+        let acting_as = act_as.as_ref().map(ActAs::identity);
+        let policy = core.policy.as_ref();
+        authorization::check(policy, known, acting_as, &head.method, &target).await?;
+        let decision = core.decide(caller.standing, act_as, &correlation).await?;
+        let headers = clean.seal(decision, &core.host, audit, &correlation, upgrade)?;
         let admitted = Admitted {
             method: head.method,
-            target,
+            target: core.upstream_target(target)?,
             headers,
         };
         Ok((core, admitted))
@@ -201,23 +221,33 @@ fn refuse_browsers(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Path and query, byte for byte, behind the path that the API server's own URL may have.
-fn upstream_target(core: &Core, head: &RequestHead) -> Result<PathAndQuery, Refusal> {
+/// Path and query, byte for byte.
+fn requested_target(head: &RequestHead) -> Result<PathAndQuery, Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::method_not_allowed(
             "CONNECT is refused: the agent reaches the API server and nothing else",
         ));
     }
-    let no_path = || Refusal::malformed("the request's target is not a path");
-    let target = head
-        .target
+    head.target
         .path_and_query()
         .filter(|target| target.as_str().starts_with('/'))
-        .ok_or_else(no_path)?;
-    if core.path_prefix.is_empty() {
-        return Ok(target.clone());
+        .cloned()
+        .ok_or_else(no_path)
+}
+
+impl Core {
+    /// A target behind the path that the API server's own URL may have.
+    pub(super) fn upstream_target(&self, target: PathAndQuery) -> Result<PathAndQuery, Refusal> {
+        if self.path_prefix.is_empty() {
+            return Ok(target);
+        }
+        PathAndQuery::from_maybe_shared(format!("{}{target}", self.path_prefix))
+            .map_err(|_| no_path())
     }
-    PathAndQuery::from_maybe_shared(format!("{}{target}", core.path_prefix)).map_err(|_| no_path())
+}
+
+fn no_path() -> Refusal {
+    Refusal::malformed("the request's target is not a path")
 }
 
 fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody>, Refusal> {

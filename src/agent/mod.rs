@@ -17,13 +17,19 @@
 //! flight: [`AgentBuilder::max_requests`] and [`AgentBuilder::max_requests_per_connection`]. Tunnel connections: 256.
 //! Bodies and responses have no limit, of size or of time.
 
+mod admission;
 mod api_server;
+mod authorization;
 mod body;
 mod connection;
 mod correlation;
 mod early_answer;
 mod exchange;
 mod identity;
+mod impersonation;
+mod lanes;
+mod lifetime;
+mod question;
 mod record;
 mod request_head;
 mod request_headers;
@@ -33,6 +39,7 @@ mod serve;
 mod splice;
 mod status;
 mod token;
+mod uid_right;
 mod upgrade;
 mod upstream;
 
@@ -49,10 +56,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use api_server::ApiServer;
+pub use authorization::{Access, PolicyRequest, RequestPolicy, ResourcePath, Verdict};
 pub use identity::{
-    Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
-    IdentityBuilder, IdentityRules, RejectReason, ServiceAccountTokens, SystemGroups,
+    AgentCredential, Authenticated, Authentication, AuthenticationError, Authenticator, Credential,
+    Identity, IdentityBuilder, IdentityRules, RejectReason, ServiceAccountAuthenticator,
+    ServiceAccountTokens, SystemGroups,
 };
+pub use lifetime::StreamLifetime;
+pub use request_headers::Impersonation;
 
 pub use token::{
     Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
@@ -60,10 +71,13 @@ pub use token::{
     TenantId,
 };
 
+use authorization::Reviews;
 use connection::Scope;
 use identity::Callers;
+use lanes::Lanes;
 use request_headers::HeaderPolicy;
-use upstream::Upstream;
+use uid_right::UidRight;
+use upstream::{Dial, Upstream};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -81,9 +95,14 @@ pub struct Agent {
 
 /// What every connection of an agent shares.
 struct Core {
-    upstream: Upstream,
+    lanes: Lanes,
     callers: Callers,
+    agent_credential: Option<AgentCredential>,
+    uid_right: UidRight,
     header_policy: HeaderPolicy,
+    reviews: Reviews,
+    policy: Option<Arc<dyn RequestPolicy>>,
+    stream_lifetime: StreamLifetime,
     /// The API server's `host:port`, for people.
     authority: String,
     host: HeaderValue,
@@ -114,7 +133,12 @@ impl Agent {
     pub fn builder(api_server: ApiServer) -> AgentBuilder {
         AgentBuilder {
             api_server,
-            service_account_tokens: ServiceAccountTokens::default(),
+            authenticators: Vec::new(),
+            service_accounts: None,
+            agent_credential: None,
+            impersonation: Impersonation::default(),
+            policy: None,
+            stream_lifetime: StreamLifetime::default(),
             max_requests: DEFAULT_MAX_REQUESTS,
             max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
             stripped_headers: Vec::new(),
@@ -129,7 +153,7 @@ impl Agent {
     /// # Cancel safety
     /// A dropped future closes the connection.
     pub async fn check_api_server(&self) -> Result<()> {
-        self.core.upstream.check().await.map_err(|error| {
+        self.core.lanes.check().await.map_err(|error| {
             Error::new(
                 error.kind(),
                 format!("the API server at {} can not be used", self.core.authority),
@@ -172,20 +196,73 @@ impl fmt::Debug for Agent {
 }
 
 /// Makes an [`Agent`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AgentBuilder {
     api_server: ApiServer,
-    service_account_tokens: ServiceAccountTokens,
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    service_accounts: Option<ServiceAccountAuthenticator>,
+    agent_credential: Option<AgentCredential>,
+    impersonation: Impersonation,
+    policy: Option<Arc<dyn RequestPolicy>>,
+    stream_lifetime: StreamLifetime,
     max_requests: usize,
     max_requests_per_connection: usize,
     stripped_headers: Vec<String>,
 }
 
 impl AgentBuilder {
-    /// Sets what becomes of service account tokens. They are refused unless this is called.
+    /// Adds somebody who says who callers are. They are asked in the order in which they are added.
+    ///
+    /// The agent acts for such callers under its own [credential](Self::agent_credential).
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
+        self.authenticators.push(Arc::new(authenticator));
+        self
+    }
+
+    /// Sets what becomes of service account tokens, which is every token that no authenticator has taken. They are
+    /// refused unless this is called.
     #[must_use]
     pub fn service_account_tokens(mut self, service_account_tokens: ServiceAccountTokens) -> Self {
-        self.service_account_tokens = service_account_tokens;
+        self.service_accounts = match service_account_tokens {
+            ServiceAccountTokens::PassThrough => Some(ServiceAccountAuthenticator::new()),
+            ServiceAccountTokens::Refuse => None,
+        };
+        self
+    }
+
+    /// Passes through the tokens that `authenticator` takes; it is asked after all others.
+    #[must_use]
+    pub fn service_accounts(mut self, authenticator: ServiceAccountAuthenticator) -> Self {
+        self.service_accounts = Some(authenticator);
+        self
+    }
+
+    /// Sets under which credential the agent acts for callers that it has authenticated itself.
+    #[must_use]
+    pub fn agent_credential(mut self, credential: AgentCredential) -> Self {
+        self.agent_credential = Some(credential);
+        self
+    }
+
+    /// Sets what becomes of a caller's wish to act as somebody else. It is refused unless this is called.
+    #[must_use]
+    pub fn impersonation(mut self, impersonation: Impersonation) -> Self {
+        self.impersonation = impersonation;
+        self
+    }
+
+    /// Adds a say in what passes, before the API server's own.
+    #[must_use]
+    pub fn policy(mut self, policy: impl RequestPolicy + 'static) -> Self {
+        self.policy = Some(Arc::new(policy));
+        self
+    }
+
+    /// Sets whether streams may outlive the token that opened them. They may, unless this is called.
+    #[must_use]
+    pub fn stream_lifetime(mut self, lifetime: StreamLifetime) -> Self {
+        self.stream_lifetime = lifetime;
         self
     }
 
@@ -217,22 +294,27 @@ impl AgentBuilder {
     /// Makes the agent. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when no kind of caller is accepted, a limit is zero or a header name is
-    /// malformed; [`ErrorKind::Tls`] when the trust roots can not be used.
+    /// [`ErrorKind::InvalidInput`] when no kind of caller is accepted, an authenticator has been added and no
+    /// credential to act under, a limit is zero or a header name is malformed; [`ErrorKind::Tls`] when the trust roots can not be used.
     pub fn build(self) -> Result<Agent> {
-        let dial = self.api_server.dial()?;
-        self.build_on(dial)
+        let (pass_through, impersonation) = (self.api_server.dial()?, self.api_server.dial()?);
+        self.build_on(pass_through, impersonation)
     }
 
-    fn build_on(self, dial: Box<dyn upstream::Dial>) -> Result<Agent> {
-        if self.service_account_tokens == ServiceAccountTokens::Refuse {
+    fn build_on(self, pass_through: Box<dyn Dial>, impersonation: Box<dyn Dial>) -> Result<Agent> {
+        if self.authenticators.is_empty() && self.service_accounts.is_none() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "the agent would refuse every caller",
             )
-            .with_help(
-                "turn on a kind of credential: service account tokens can be passed through",
-            ));
+            .with_help("add an authenticator, or let service account tokens be passed through"));
+        }
+        if !self.authenticators.is_empty() && self.agent_credential.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the agent has no credential under which to act for the callers that it authenticates",
+            )
+            .with_help("give it the token of a service account that may impersonate"));
         }
         if self.max_requests == 0 || self.max_requests_per_connection == 0 {
             return Err(Error::new(
@@ -244,6 +326,11 @@ impl AgentBuilder {
         for prefix in &self.stripped_headers {
             header_policy.strip(prefix)?;
         }
+        header_policy.set_impersonation(self.impersonation);
+        let mut authenticators = self.authenticators;
+        if let Some(service_accounts) = self.service_accounts {
+            authenticators.push(Arc::new(service_accounts));
+        }
         let authority = self.api_server.endpoint().authority();
         let host = HeaderValue::try_from(&authority).map_err(|error| {
             Error::new(
@@ -254,9 +341,14 @@ impl AgentBuilder {
         })?;
         Ok(Agent {
             core: Arc::new(Core {
-                upstream: Upstream::new(dial),
-                callers: Callers::new(self.service_account_tokens),
+                lanes: Lanes::new(Upstream::new(pass_through), Upstream::new(impersonation)),
+                callers: Callers::new(authenticators),
+                agent_credential: self.agent_credential,
+                uid_right: UidRight::default(),
                 header_policy,
+                reviews: Reviews::new(),
+                policy: self.policy,
+                stream_lifetime: self.stream_lifetime,
                 authority,
                 host,
                 path_prefix: self.api_server.path_prefix().to_owned(),
@@ -269,5 +361,20 @@ impl AgentBuilder {
                     .min(Semaphore::MAX_PERMITS),
             }),
         })
+    }
+}
+
+impl fmt::Debug for AgentBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self
+            .authenticators
+            .iter()
+            .map(|authenticator| authenticator.name())
+            .collect();
+        f.debug_struct("AgentBuilder")
+            .field("api_server", &self.api_server)
+            .field("authenticators", &names)
+            .field("service_accounts", &self.service_accounts)
+            .finish_non_exhaustive()
     }
 }

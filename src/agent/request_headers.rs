@@ -3,13 +3,14 @@
 //! Two steps, and the types allow no other order: [`clean`] takes away, [`CleanHeaders::seal`] adds. A request can
 //! be sent only with [`SealedHeaders`], and those exist only with a [`Decision`]. Nothing edits them afterwards.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     correlation::{AuditId, CorrelationId},
-    identity::Decision,
+    identity::{AgentToken, CallerToken, Identity},
+    impersonation::{self, ActAs, UidHeader},
     status::Refusal,
     upgrade::UpgradeProtocol,
 };
@@ -53,7 +54,6 @@ const CLAIM_PREFIXES: [&str; 5] = [
     "sb-hc-",
     "x-acc-",
 ];
-const IMPERSONATION_PREFIX: &str = "impersonate-";
 /// Names that no `Connection` header may nominate: taking one away changes who acts, or where the request ends.
 const NEVER_NOMINATED: [&str; 4] = [
     "authorization",
@@ -62,10 +62,28 @@ const NEVER_NOMINATED: [&str; 4] = [
     telemetry::HEADER_AUDIT_ID,
 ];
 
+/// What becomes of a caller's wish to act as somebody else (`kubectl --as`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Impersonation {
+    /// The request is refused, with a text that says so. Dropping the wish would let callers believe that they act
+    /// as somebody else.
+    #[default]
+    Refuse,
+    /// The API server is asked, as the caller, whether the caller may: a `SelfSubjectAccessReview` with the verb
+    /// `impersonate` for each user, group, uid and piece of extra information. All must be allowed. Answers are kept
+    /// for 10 seconds. Who asked is passed on as extra information: `arc.azure.com/original-user`, `-uid` and
+    /// `-groups`, so the agent's service account needs the right to impersonate these.
+    ///
+    /// With a token that is passed through, the API server judges the wish itself.
+    SubjectAccessReview,
+}
+
 /// What is taken away beside the fixed lists.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeaderPolicy {
     extra_prefixes: Vec<String>,
+    impersonation: Impersonation,
 }
 
 impl HeaderPolicy {
@@ -88,12 +106,16 @@ impl HeaderPolicy {
         Ok(())
     }
 
+    pub(super) fn set_impersonation(&mut self, impersonation: Impersonation) {
+        self.impersonation = impersonation;
+    }
+
     fn strips(&self, name: &str) -> bool {
         let canonical = canonical(name);
         let canonical = canonical.as_ref();
         HOP_BY_HOP.contains(&canonical)
             || CLAIMS.contains(&canonical)
-            || canonical.starts_with(IMPERSONATION_PREFIX)
+            || canonical.starts_with(impersonation::PREFIX)
             || CLAIM_PREFIXES
                 .iter()
                 .any(|prefix| canonical.starts_with(prefix))
@@ -114,31 +136,57 @@ pub(super) struct CleanHeaders {
     trailers: Option<HeaderValue>,
 }
 
+/// In whose name a request goes to the API server, with what it takes to prove it.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Under the caller's own token, which the API server judges, and so it does the wish to act as somebody else.
+    PassThrough(CallerToken, Option<ActAs>),
+    /// Under the agent's token, for somebody who is known.
+    Impersonate(Arc<Identity>, UidHeader, AgentToken),
+}
+
 /// The header set of an upstream request, complete.
 #[derive(Debug)]
-pub(super) struct SealedHeaders(HeaderMap);
+pub(super) struct SealedHeaders {
+    map: HeaderMap,
+    lane: Lane,
+}
 
-/// Takes away what must not pass.
+/// Over which connections a request goes. No connection ever carries both kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    PassThrough,
+    Impersonation,
+}
+
+/// Takes away what must not pass, and reads the caller's wish to act as somebody else.
 ///
 /// # Errors
 /// 400 when `Connection` is malformed or nominates a header that decides identity or framing; 403 when the caller
-/// wants to act as somebody else. Dropping that wish silently would let them believe that they do.
+/// wants to act as somebody else and that is not enabled, or not understood. Dropping that wish silently would let
+/// them believe that they do.
 pub(super) fn clean(
     mut headers: HeaderMap,
     policy: &HeaderPolicy,
-) -> Result<CleanHeaders, Refusal> {
+) -> Result<(CleanHeaders, Option<ActAs>), Refusal> {
     for nominated in nominated(&headers)? {
         headers.remove(nominated);
     }
-    if headers
-        .keys()
-        .any(|name| canonical(name.as_str()).starts_with(IMPERSONATION_PREFIX))
-    {
-        return Err(Refusal::forbidden(
-            "the request asks for impersonation (Impersonate-*), which is not enabled here",
-            "leave out --as, --as-group and --as-uid, and use a token of the identity that shall act",
-        ));
-    }
+    let act_as = match policy.impersonation {
+        Impersonation::SubjectAccessReview => ActAs::read(&headers)?,
+        Impersonation::Refuse => {
+            if headers
+                .keys()
+                .any(|name| impersonation::is_impersonation(name.as_str()))
+            {
+                return Err(Refusal::forbidden(
+                    "the request asks for impersonation (Impersonate-*), which is not enabled here",
+                    "leave out --as, --as-group and --as-uid, and use a token of the identity that shall act",
+                ));
+            }
+            None
+        }
+    };
     let accepts_trailers = tokens(&headers, &header::TE)
         .any(|token| token.is_ok_and(|token| token.eq_ignore_ascii_case("trailers")));
     let trailers = forwarded_trailers(&headers, policy);
@@ -150,23 +198,40 @@ pub(super) fn clean(
     for name in stripped {
         headers.remove(name);
     }
-    Ok(CleanHeaders {
+    let clean = CleanHeaders {
         headers,
         accepts_trailers,
         trailers,
-    })
+    };
+    Ok((clean, act_as))
 }
 
 impl CleanHeaders {
+    /// The headers of a question of the agent's own.
+    pub(super) fn of_json() -> Self {
+        let mut headers = HeaderMap::new();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json.clone());
+        headers.insert(header::ACCEPT, json);
+        Self {
+            headers,
+            accepts_trailers: false,
+            trailers: None,
+        }
+    }
+
     /// Adds what is the agent's to say: the last edit before the socket.
+    ///
+    /// # Errors
+    /// 403 when the identity can not be written. The request ends there: without it, it would run as the agent.
     pub(super) fn seal(
         self,
-        decision: &Decision,
+        decision: Decision,
         host: &HeaderValue,
         audit: AuditId,
         correlation: &CorrelationId,
         upgrade: Option<UpgradeProtocol>,
-    ) -> SealedHeaders {
+    ) -> Result<SealedHeaders, Refusal> {
         let mut headers = self.headers;
         headers.insert(header::HOST, host.clone());
         headers.insert(telemetry::HEADER_AUDIT_ID, audit.to_header());
@@ -181,19 +246,41 @@ impl CleanHeaders {
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, protocol.to_header());
         }
-        match decision {
-            Decision::PassThrough(token) => {
+        let lane = match decision {
+            Decision::PassThrough(token, act_as) => {
+                if let Some(act_as) = act_as {
+                    act_as.write(&mut headers).map_err(unwritable)?;
+                }
                 headers.insert(header::AUTHORIZATION, token.to_header());
+                Lane::PassThrough
             }
-        }
-        SealedHeaders(headers)
+            Decision::Impersonate(identity, uid, token) => {
+                token
+                    .act_as(&identity, uid, &mut headers)
+                    .map_err(unwritable)?;
+                Lane::Impersonation
+            }
+        };
+        Ok(SealedHeaders { map: headers, lane })
     }
 }
 
 impl SealedHeaders {
-    pub(super) fn into_map(self) -> HeaderMap {
-        self.0
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
     }
+
+    pub(super) fn into_map(self) -> HeaderMap {
+        self.map
+    }
+}
+
+fn unwritable(error: Error) -> Refusal {
+    tracing::warn!(error = error.report(), "an identity could not be written");
+    Refusal::forbidden(
+        "the caller's identity can not be put into a request",
+        "ask the agent's operator to look into its log",
+    )
 }
 
 /// Takes out of a request's trailers what [`clean`] takes out of its headers.
@@ -221,7 +308,7 @@ fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Refusal> {
                 })?;
             let canonical = canonical(name.as_str());
             if NEVER_NOMINATED.contains(&canonical.as_ref())
-                || canonical.starts_with(IMPERSONATION_PREFIX)
+                || canonical.starts_with(impersonation::PREFIX)
                 || canonical.starts_with("x-remote-")
             {
                 return Err(Refusal::malformed(

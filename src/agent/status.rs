@@ -6,11 +6,13 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{correlation::CorrelationId, response_headers};
+use super::{correlation::CorrelationId, identity::RejectReason, response_headers};
 use crate::{Error, ErrorKind, telemetry};
 
 /// How long a refused caller is asked to wait, in seconds. Short: requests usually end within a second.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// The longest message in a header, in characters: a person reads it on a terminal.
+const MAX_WARNING: usize = 1_000;
 
 /// The agent's own "no".
 ///
@@ -22,6 +24,7 @@ pub(super) struct Refusal {
     message: Cow<'static, str>,
     help: Cow<'static, str>,
     retry_after: Option<u32>,
+    rejected: Option<RejectReason>,
 }
 
 impl Refusal {
@@ -37,6 +40,7 @@ impl Refusal {
             message: message.into(),
             help: help.into(),
             retry_after: None,
+            rejected: None,
         }
     }
 
@@ -49,11 +53,49 @@ impl Refusal {
         )
     }
 
-    pub(super) fn unauthenticated(
+    /// The caller's token is not accepted.
+    pub(super) fn rejected(
+        reason: RejectReason,
         message: impl Into<Cow<'static, str>>,
         help: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message, help)
+        let (code, name) = if reason.is_forbidden() {
+            (StatusCode::FORBIDDEN, "Forbidden")
+        } else {
+            (StatusCode::UNAUTHORIZED, "Unauthorized")
+        };
+        Self {
+            rejected: Some(reason),
+            ..Self::new(code, name, message, help)
+        }
+    }
+
+    /// Whether the caller's token is accepted can not be told.
+    pub(super) fn authentication_unavailable() -> Self {
+        Self::unavailable(
+            "the agent can not check the token at the moment",
+            "try again; if it happens again, ask the agent's operator whether it reaches the token's issuer",
+        )
+    }
+
+    /// The agent can not use its own credential.
+    pub(super) fn no_agent_credential() -> Self {
+        Self::unavailable(
+            "the agent has no usable credential of its own with which to act for callers",
+            "ask the agent's operator to look at its service account and its log",
+        )
+    }
+
+    fn unavailable(message: &'static str, help: &'static str) -> Self {
+        Self {
+            retry_after: Some(RETRY_AFTER_SECONDS),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ServiceUnavailable",
+                message,
+                help,
+            )
+        }
     }
 
     pub(super) fn forbidden(
@@ -159,12 +201,18 @@ impl Refusal {
         )
     }
 
+    /// Why the caller's token was not accepted, when that is what this says.
+    pub(super) fn reject_reason(&self) -> Option<RejectReason> {
+        self.rejected
+    }
+
     pub(super) fn code(&self) -> StatusCode {
         self.code
     }
 
     pub(super) fn into_response(self, correlation: &CorrelationId) -> Response<Bytes> {
-        let body = self.body(correlation);
+        let message = self.full_message(correlation);
+        let body = self.body(correlation, &message);
         let mut response = Response::new(body);
         *response.status_mut() = self.code;
         let headers = response.headers_mut();
@@ -173,6 +221,9 @@ impl Refusal {
             HeaderValue::from_static("application/json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(warning) = warning(&message) {
+            headers.insert(header::WARNING, warning);
+        }
         headers.insert(telemetry::HEADER_CORRELATION_ID, correlation.to_header());
         if self.code == StatusCode::UNAUTHORIZED {
             headers.insert(
@@ -198,8 +249,17 @@ impl Refusal {
         wire
     }
 
-    fn body(&self, correlation: &CorrelationId) -> Bytes {
+    /// kubectl prints the message alone, so everything that a person needs is in it.
+    fn full_message(&self, correlation: &CorrelationId) -> String {
         let Self { message, help, .. } = self;
+        format!(
+            "{message}; {help} (arc-cluster-connect agent, correlation id {})",
+            correlation.as_str()
+        )
+    }
+
+    fn body(&self, correlation: &CorrelationId, message: &str) -> Bytes {
+        let help = &self.help;
         let mut details = json!({
             "causes": [
                 { "reason": "Hop", "message": "agent" },
@@ -210,16 +270,12 @@ impl Refusal {
         if let Some(seconds) = self.retry_after {
             details["retryAfterSeconds"] = seconds.into();
         }
-        // kubectl prints `message` alone, so everything that a person needs is in it.
         let status = json!({
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},
             "status": "Failure",
-            "message": format!(
-                "{message}; {help} (arc-cluster-connect agent, correlation id {})",
-                correlation.as_str()
-            ),
+            "message": message,
             "reason": self.reason,
             "details": details,
             "code": self.code.as_u16(),
@@ -228,9 +284,36 @@ impl Refusal {
     }
 }
 
+/// The message once more, as a `Warning` header: kubectl shows those of every response, but nothing of the `Status`
+/// when its first request, discovery, fails.
+fn warning(message: &str) -> Option<HeaderValue> {
+    let harmless: String = message
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(MAX_WARNING)
+        .collect();
+    let escaped = harmless.replace('\\', "\\\\").replace('"', "\\\"");
+    HeaderValue::try_from(format!("299 - \"{escaped}\"")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_message_is_a_warning_too() {
+        let correlation = CorrelationId::generate();
+        let refusal = Refusal::forbidden("no \"x\"\nfor\\you", "ask");
+        let response = refusal.into_response(&correlation);
+        let warning = response.headers()[header::WARNING].to_str().expect("ASCII");
+        assert!(
+            warning.starts_with(r#"299 - "no \"x\" for\\you; ask (arc-cluster-connect agent"#),
+            "{warning}"
+        );
+        let long =
+            Refusal::forbidden("é".repeat(2 * MAX_WARNING), "ask").into_response(&correlation);
+        assert!(long.headers()[header::WARNING].len() < 2 * MAX_WARNING + 10);
+    }
 
     #[test]
     fn a_refusal_is_a_complete_status() {
@@ -253,8 +336,8 @@ mod tests {
 
     #[test]
     fn a_401_says_which_scheme_is_wanted() {
-        let response =
-            Refusal::unauthenticated("no", "log in").into_response(&CorrelationId::generate());
+        let response = Refusal::rejected(RejectReason::Expired, "no", "log in")
+            .into_response(&CorrelationId::generate());
         assert!(
             response.headers()[header::WWW_AUTHENTICATE]
                 .as_bytes()

@@ -1,66 +1,163 @@
-//! Who is calling: from the request's headers to a [`Decision`].
+//! Who is calling: from a request's head to a [`Caller`].
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::agent::status::Refusal;
+use super::{
+    Authentication, AuthenticationError, Authenticator, Credential, Identity, RejectReason,
+    authenticator::is_token68,
+};
+use crate::agent::{request_head::RequestHead, status::Refusal};
 
 /// The longest `Authorization` value in bytes that is looked at. Entra tokens with 200 groups have about 10 KiB.
 const MAX_CREDENTIAL: usize = 32 * 1024;
+/// How long finding out may take. An issuer's keys, or a caller's groups, may have to be fetched over slow links.
+const AUTHENTICATION_LIMIT: Duration = Duration::from_secs(30);
 /// The sub-protocol by which browsers smuggle a bearer token into a WebSocket handshake. The API server honours it.
 const WEBSOCKET_BEARER_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// What the agent does with tokens that the API server itself has to judge: those of service accounts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServiceAccountTokens {
-    /// The caller's token goes to the API server untouched, over a client that owns no credential.
-    PassThrough,
-    /// A service account's token is refused.
-    #[default]
-    Refuse,
+/// Somebody who may ask.
+#[derive(Debug)]
+pub(in crate::agent) struct Caller {
+    pub(in crate::agent) standing: Standing,
+    /// When the token loses its worth. For a token that the API server judges, this is what the token says itself.
+    pub(in crate::agent) expires_at: Option<SystemTime>,
 }
 
-/// How an authenticated request goes to the API server.
+/// What is known of a caller.
 #[derive(Debug)]
-pub(in crate::agent) enum Decision {
-    /// Under the caller's own token, which the API server judges.
-    PassThrough(CallerToken),
+pub(in crate::agent) enum Standing {
+    /// Nothing: the API server is to judge the caller's own token.
+    OwnToken(CallerToken),
+    /// Who they are.
+    Known(Arc<Identity>),
 }
 
 /// The caller's whole `Authorization` value, byte for byte. Never printed.
 #[derive(Clone)]
 pub(in crate::agent) struct CallerToken(HeaderValue);
 
-/// Turns credentials into a [`Decision`]. Anything but a clear yes is a [`Refusal`].
-#[derive(Clone, Debug)]
-pub(in crate::agent) struct Callers {
-    service_account_tokens: ServiceAccountTokens,
-}
+/// Those who say who a caller is, in the order in which they are asked.
+pub(in crate::agent) struct Callers(Vec<Arc<dyn Authenticator>>);
 
 impl Callers {
-    pub(in crate::agent) fn new(service_account_tokens: ServiceAccountTokens) -> Self {
-        Self {
-            service_account_tokens,
-        }
+    pub(in crate::agent) fn new(authenticators: Vec<Arc<dyn Authenticator>>) -> Self {
+        Self(authenticators)
     }
 
-    // Asynchronous because validating a token may need the issuer's keys.
-    pub(in crate::agent) async fn decide(&self, headers: &HeaderMap) -> Result<Decision, Refusal> {
-        let token = bearer_token(headers)?;
-        match self.service_account_tokens {
-            ServiceAccountTokens::PassThrough => Ok(Decision::PassThrough(token)),
-            ServiceAccountTokens::Refuse => Err(Refusal::unauthenticated(
-                "this agent does not accept service account tokens",
-                "use a token of a kind that the agent's operator has turned on",
-            )),
+    /// Who asks? Anything but a clear answer is a [`Refusal`].
+    pub(in crate::agent) async fn identify(&self, head: &RequestHead) -> Result<Caller, Refusal> {
+        let token = CallerToken::of(&head.headers)?;
+        let credential = Credential::new(token.text(), head.method.clone(), head.target.clone())
+            .map_err(|_| not_bearer())?;
+        let (authentication, name) =
+            tokio::time::timeout(AUTHENTICATION_LIMIT, self.ask(&credential))
+                .await
+                .map_err(|_| {
+                    tracing::warn!("a token was not checked in time");
+                    Refusal::authentication_unavailable()
+                })??;
+        tracing::debug!(authenticator = name, "caller authenticated");
+        Ok(match authentication {
+            Authentication::Identity(authenticated) => {
+                let (identity, expires_at) = authenticated.into_parts();
+                Caller {
+                    standing: Standing::Known(Arc::new(identity)),
+                    expires_at,
+                }
+            }
+            Authentication::PassThrough => Caller {
+                standing: Standing::OwnToken(token),
+                expires_at: credential.unverified_expiry(),
+            },
+            Authentication::NotMine => return Err(refused(RejectReason::NotAccepted)),
+        })
+    }
+
+    /// The first answer that is not [`Authentication::NotMine`]. A rejection is an answer.
+    async fn ask(
+        &self,
+        credential: &Credential,
+    ) -> Result<(Authentication, &'static str), Refusal> {
+        for authenticator in &self.0 {
+            let name = authenticator.name();
+            match authenticator.authenticate(credential).await {
+                Ok(Authentication::NotMine) => {}
+                Ok(authentication) => return Ok((authentication, name)),
+                Err(error) => return Err(failed(name, &error)),
+            }
         }
+        Ok((Authentication::NotMine, "none"))
+    }
+}
+
+impl fmt::Debug for Callers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|authenticator| authenticator.name()))
+            .finish()
     }
 }
 
 impl CallerToken {
     pub(in crate::agent) fn to_header(&self) -> HeaderValue {
         self.0.clone()
+    }
+
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) => {
+                return Err(Refusal::rejected(
+                    RejectReason::NoToken,
+                    "the request carries no bearer token",
+                    "pass a token: `kubectl create token NAME` makes one for a service account",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(Refusal::rejected(
+                    RejectReason::NoToken,
+                    "the request carries more than one Authorization header",
+                    "send exactly one",
+                ));
+            }
+            (Some(value), None) => value,
+        };
+        // Two credentials in one request can mean two identities: one that is checked, one that acts.
+        if has_websocket_bearer(headers) {
+            return Err(Refusal::rejected(
+                RejectReason::NoToken,
+                "the request carries a second token in Sec-WebSocket-Protocol",
+                "send the token in the Authorization header only",
+            ));
+        }
+        if value.len() > MAX_CREDENTIAL {
+            return Err(Refusal::rejected(
+                RejectReason::Malformed,
+                format!("the bearer token is longer than {MAX_CREDENTIAL} bytes"),
+                "use a token with fewer claims",
+            ));
+        }
+        if !is_bearer(value.as_bytes()) {
+            return Err(not_bearer());
+        }
+        let mut value = value.clone();
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+
+    /// Without the scheme.
+    fn text(&self) -> &str {
+        self.0
+            .to_str()
+            .ok()
+            .and_then(|value| value.get(SCHEME.len()..))
+            .unwrap_or_default()
     }
 }
 
@@ -70,62 +167,59 @@ impl fmt::Debug for CallerToken {
     }
 }
 
-fn bearer_token(headers: &HeaderMap) -> Result<CallerToken, Refusal> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => {
-            return Err(Refusal::unauthenticated(
-                "the request carries no bearer token",
-                "pass a token: `kubectl create token NAME` makes one for a service account",
-            ));
-        }
-        (Some(_), Some(_)) => {
-            return Err(Refusal::unauthenticated(
-                "the request carries more than one Authorization header",
-                "send exactly one",
-            ));
-        }
-        (Some(value), None) => value,
-    };
-    // Two credentials in one request can mean two identities: one that is checked, one that acts.
-    if has_websocket_bearer(headers) {
-        return Err(Refusal::unauthenticated(
-            "the request carries a second token in Sec-WebSocket-Protocol",
-            "send the token in the Authorization header only",
-        ));
-    }
-    if value.len() > MAX_CREDENTIAL {
-        return Err(Refusal::unauthenticated(
-            format!("the bearer token is longer than {MAX_CREDENTIAL} bytes"),
-            "use a token with fewer claims",
-        ));
-    }
-    if !is_bearer(value.as_bytes()) {
-        return Err(Refusal::unauthenticated(
-            "the Authorization header is not a bearer token",
-            "send `Authorization: Bearer TOKEN`; other schemes and client certificates do not work through the tunnel",
-        ));
-    }
-    let mut value = value.clone();
-    value.set_sensitive(true);
-    Ok(CallerToken(value))
+/// In any case, and with exactly one space.
+const SCHEME: &[u8] = b"bearer ";
+
+fn is_bearer(value: &[u8]) -> bool {
+    value
+        .split_at_checked(SCHEME.len())
+        .is_some_and(|(scheme, token)| scheme.eq_ignore_ascii_case(SCHEME) && is_token68(token))
 }
 
-/// `Bearer`, in any case, one space, then `token68` (RFC 9110 section 11.2).
-fn is_bearer(value: &[u8]) -> bool {
-    const SCHEME: &[u8] = b"bearer ";
-    let Some((scheme, token)) = value.split_at_checked(SCHEME.len()) else {
-        return false;
+fn not_bearer() -> Refusal {
+    Refusal::rejected(
+        RejectReason::Malformed,
+        "the Authorization header is not a bearer token",
+        "send `Authorization: Bearer TOKEN`; other schemes and client certificates do not work through the tunnel",
+    )
+}
+
+fn failed(authenticator: &'static str, error: &AuthenticationError) -> Refusal {
+    let detail = error.detail().map(crate::Error::report).unwrap_or_default();
+    match error.reason() {
+        Some(reason) => {
+            tracing::info!(
+                authenticator,
+                reason = reason.label(),
+                detail,
+                "a token was rejected"
+            );
+            refused(reason)
+        }
+        None => {
+            tracing::warn!(authenticator, detail, "a token could not be checked");
+            Refusal::authentication_unavailable()
+        }
+    }
+}
+
+fn refused(reason: RejectReason) -> Refusal {
+    let help = match reason {
+        RejectReason::NotAccepted => {
+            "use a token of a kind that the agent's operator has turned on"
+        }
+        RejectReason::GroupsUnresolved => {
+            "ask the agent's operator to let it look up groups, or be a member of fewer"
+        }
+        RejectReason::IdentityRefused => {
+            "ask the agent's operator; names that begin with 'system:' are kept for Kubernetes itself"
+        }
+        RejectReason::Audience | RejectReason::Issuer => {
+            "log in for the audience and tenant that the agent's operator has set"
+        }
+        _ => "log in again to get a new token",
     };
-    let unpadded = token
-        .iter()
-        .rposition(|&byte| byte != b'=')
-        .map_or(0, |last| last + 1);
-    scheme.eq_ignore_ascii_case(SCHEME)
-        && unpadded > 0
-        && token[..unpadded]
-            .iter()
-            .all(|&byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte))
+    Refusal::rejected(reason, reason.text(), help)
 }
 
 fn has_websocket_bearer(headers: &HeaderMap) -> bool {
@@ -145,83 +239,4 @@ fn has_websocket_bearer(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(values: &[&[u8]]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(
-                header::AUTHORIZATION,
-                HeaderValue::from_bytes(value).expect("a header value"),
-            );
-        }
-        headers
-    }
-
-    #[test]
-    fn a_bearer_token_is_kept_byte_for_byte() {
-        for value in [&b"Bearer a"[..], b"bEARER eyJ.e30.x-_~+/=="] {
-            let token = bearer_token(&with(&[value])).expect("accepted");
-            assert_eq!(token.to_header().as_bytes(), value);
-            assert!(token.to_header().is_sensitive());
-        }
-    }
-
-    #[test]
-    fn r14_anything_but_one_bearer_token_is_401() {
-        let too_long = [&b"Bearer "[..], &b"a".repeat(MAX_CREDENTIAL)].concat();
-        for values in [
-            &[][..],
-            &[&b""[..]],
-            &[b"Bearer"],
-            &[b"Bearer "],
-            &[b"Bearer ="],
-            &[b"Bearer  a"],
-            &[b"Bearer\ta"],
-            &[b"Bearer a b"],
-            &[b"Bearer a,b"],
-            &[b"Bearer a=b"],
-            &[b"Bearer \xff"],
-            &[b"Basic dTpw"],
-            &[b"Bearera"],
-            &[b"Bearer a", b"Bearer a"],
-            &[b"Bearer a", b""],
-            &[&too_long],
-        ] {
-            let refusal = bearer_token(&with(values)).expect_err("refused");
-            assert_eq!(refusal.code(), 401, "{values:?}");
-        }
-    }
-
-    #[test]
-    fn the_longest_credential_still_passes() {
-        let longest = [&b"Bearer "[..], &b"a".repeat(MAX_CREDENTIAL - 7)].concat();
-        assert!(bearer_token(&with(&[&longest])).is_ok());
-    }
-
-    #[test]
-    fn a_second_token_in_the_websocket_handshake_is_401() {
-        let mut headers = with(&[b"Bearer a"]);
-        headers.append(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(
-                "v5.channel.k8s.io, Base64url.bearer.authorization.k8s.io.dG9rZW4",
-            ),
-        );
-        assert_eq!(bearer_token(&headers).expect_err("refused").code(), 401);
-    }
-
-    #[tokio::test]
-    async fn refuse_means_refuse() {
-        let authenticator = Callers::new(ServiceAccountTokens::Refuse);
-        let refusal = authenticator.decide(&with(&[b"Bearer a"])).await;
-        assert_eq!(refusal.expect_err("refused").code(), 401);
-    }
-
-    #[test]
-    fn a_token_is_never_printed() {
-        let token = bearer_token(&with(&[b"Bearer hunter2"])).expect("accepted");
-        assert!(!format!("{:?}", Decision::PassThrough(token)).contains("hunter2"));
-    }
-}
+mod tests;
