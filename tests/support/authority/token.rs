@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::hmac;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::key::{Algorithm, SigningKey, encode};
 
@@ -144,7 +145,7 @@ impl TokenBuilder {
             .claim("ts", now())
             .claim("u", host)
             .claim("cnf", json!({ "jwk": jwk }))
-            .claim("nonce", encode(&now().to_be_bytes()))
+            .claim("nonce", Uuid::new_v4().simple().to_string())
     }
 
     fn message(&self) -> String {
