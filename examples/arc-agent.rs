@@ -4,22 +4,31 @@
 //! $ arc-agent --connection-string-file listen.txt --kubeconfig ~/.kube/config --allow-service-account-tokens
 //! ```
 
+#[path = "arc-agent/callers.rs"]
+mod callers;
 #[path = "common/mod.rs"]
 mod common;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
-    agent::{Agent, ApiServer, ServiceAccountTokens},
+    agent::{Agent, ApiServer, AuditLog, AuditSink},
     kubeconfig::Kubeconfig,
     relay::RelayListener,
 };
 use clap::Parser;
 use serde_json::json;
+use tokio::net::TcpListener;
+
+/// How long the end waits for a slow disk to take the last audit events.
+const AUDIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Serves the API server of this cluster to callers who come through the relay, under their own identity.
 #[derive(Parser)]
@@ -37,13 +46,20 @@ struct Arguments {
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
 
-    /// Let callers in who bring a service account's bearer token; the API server checks it
-    #[arg(long)]
-    allow_service_account_tokens: bool,
+    /// Serve /livez, /readyz and /metrics here, for a pod's probes and for Prometheus
+    #[arg(long, value_name = "HOST:PORT")]
+    health: Option<String>,
+
+    /// Append an audit event, one line of JSON, for each request; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    audit_log: Option<PathBuf>,
 
     /// Written once the agent is registered at the relay; JSON
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    callers: callers::CallerArguments,
 
     #[command(flatten)]
     verbosity: common::Verbosity,
@@ -59,13 +75,6 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    if !arguments.allow_service_account_tokens {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            "no kind of caller is allowed, so nobody could use this agent",
-        )
-        .with_help("pass --allow-service-account-tokens"));
-    }
     let api_server = api_server(
         arguments.kubeconfig.as_deref(),
         arguments.context.as_deref(),
@@ -74,9 +83,15 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let hybrid_connection = connection_string.hybrid_connection()?;
     let connector = arguments.relay.connector()?;
 
-    let agent = Agent::builder(api_server.clone())
-        .service_account_tokens(ServiceAccountTokens::PassThrough)
-        .build()?;
+    let audit_log = audit_log(arguments.audit_log.as_deref())?;
+    let mut builder = arguments
+        .callers
+        .apply(Agent::builder(api_server.clone()))?;
+    if let Some(log) = &audit_log {
+        builder = builder.audit(Arc::clone(log) as Arc<dyn AuditSink>);
+    }
+    let agent = builder.build()?;
+    let health = serve_health(&agent, arguments.health.as_deref()).await?;
     agent.check_api_server().await?;
 
     common::progress(format_args!("registering at {hybrid_connection}"));
@@ -96,14 +111,84 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
             "relay": listener.hybrid_connection().endpoint().authority(),
             "hybridConnection": listener.hybrid_connection().path(),
             "apiServer": api_server.to_string(),
+            "health": health.map(|address| address.to_string()),
         }),
     )?;
 
-    agent
-        .serve_relay(listener, common::stop_requested())
-        .await?;
-    common::progress("closed");
+    let stop = async {
+        common::stop_requested().await;
+        common::progress("closing; once more, and what is in flight is cut off");
+    };
+    let served = tokio::select! {
+        served = agent.serve_relay(listener, stop) => Some(served),
+        () = stop_insisted() => None,
+    };
+    if served.is_none() {
+        agent.idle().await;
+    }
+    flush(audit_log.as_deref()).await;
+    let Some(served) = served else {
+        common::warn("closed at once: what was in flight is cut off");
+        return Ok(ExitCode::FAILURE);
+    };
+    match served?.cut_off() {
+        0 => common::progress("closed"),
+        // An orderly end all the same: a shell that somebody left open is no failure of the agent.
+        streams => common::warn(format_args!(
+            "closed; requests and streams that were cut off because they did not end in time: {streams}"
+        )),
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn audit_log(path: Option<&Path>) -> Result<Option<Arc<AuditLog>>> {
+    Ok(match path {
+        None => None,
+        Some(path) if path == Path::new("-") => Some(Arc::new(AuditLog::standard_output()?)),
+        Some(path) => Some(Arc::new(AuditLog::file(path)?)),
+    })
+}
+
+/// Writes the last audit events, and says so when some are lost.
+async fn flush(log: Option<&AuditLog>) {
+    let Some(log) = log else {
+        return;
+    };
+    if tokio::time::timeout(AUDIT_LIMIT, log.flush())
+        .await
+        .is_err()
+    {
+        common::warn("the last audit events could not be written in time");
+    }
+    if log.lost() > 0 {
+        common::warn(format_args!("audit events that were lost: {}", log.lost()));
+    }
+}
+
+/// Serves health until the program ends: a shutdown is to be seen there.
+async fn serve_health(agent: &Agent, address: Option<&str>) -> Result<Option<SocketAddr>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let unusable = |error: std::io::Error| {
+        Error::new(
+            ErrorKind::Network,
+            format!("can not listen on {address} for health"),
+        )
+        .with_source(error)
+        .with_help("pass a free port of this machine: --health 127.0.0.1:8080")
+    };
+    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
+    let agent = agent.clone();
+    tokio::spawn(async move { agent.serve_health(listener, std::future::pending()).await });
+    Ok(Some(bound))
+}
+
+/// Resolves at the second request to stop.
+async fn stop_insisted() {
+    common::stop_requested().await;
+    common::stop_requested().await;
 }
 
 fn api_server(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<ApiServer> {

@@ -52,3 +52,8 @@ pub use auth::AuthProvider;
 pub use error::{Error, ErrorKind, Result};
 pub use kubeconfig::KubeconfigBuilder;
 pub use tunnel::Tunnel;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

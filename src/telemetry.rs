@@ -1,6 +1,31 @@
-//! The names of every span and of every header that carries an id across a hop.
+//! The names of every span, every metric and of every header that carries an id across a hop.
 //!
 //! Dashboards and log filters rely on them: a changed name is a breaking change.
+//!
+//! # Metrics of the agent
+//! Each label has a closed set of values. No path, user, address or text that a caller chose is ever a label: it would
+//! let a caller make as many series as they like.
+//!
+//! | name | kind | labels |
+//! |---|---|---|
+//! | [`METRIC_REQUESTS`] | counter | `method`, `code` (`2xx`, …, `none` when the caller left first), `decision` |
+//! | [`METRIC_REQUESTS_DENIED`] | counter | `reason`, as in the audit log |
+//! | [`METRIC_REQUESTS_IN_FLIGHT`] | gauge | |
+//! | [`METRIC_UPGRADED_STREAMS`] | gauge | |
+//! | [`METRIC_REQUEST_DURATION`] | histogram | `kind`: `plain`, `watch`, `upgrade` |
+//! | [`METRIC_FIRST_BYTE_DURATION`] | histogram | |
+//! | [`METRIC_BYTES`] | counter | `direction`: `to_api_server`, `to_caller` |
+//! | [`METRIC_UPSTREAM_FAILURES`] | counter | `reason`: `unreachable`, `timeout`, `tls`, `protocol`, `closed`, `other` |
+//! | [`METRIC_RESPONSES_TRUNCATED`] | counter | |
+//! | [`METRIC_TUNNELS`] | gauge | |
+//! | [`METRIC_TUNNELS_REFUSED`] | counter | |
+//! | [`METRIC_RELAY_REGISTRATIONS`] | gauge | `state`: `online`, `offline` |
+//! | [`METRIC_RELAY_RECONNECTS`] | counter | `reason`: as for failures, and `unauthorized`, `not_found`, `refused` |
+//! | [`METRIC_DRAINING`] | gauge | |
+//! | [`METRIC_DRAIN_REMAINING`] | gauge | |
+//! | [`METRIC_DRAIN_CUT`] | counter | |
+//! | [`METRIC_AUDIT_LOST`] | counter | |
+//! | [`METRIC_BUILD_INFO`] | gauge | `version` |
 
 /// Span around one connection to a relay, as sender or as listener.
 pub const SPAN_RELAY_CONNECT: &str = "relay.connect";
@@ -15,3 +40,40 @@ pub const SPAN_PROXY_REQUEST: &str = "proxy.request";
 pub const HEADER_CORRELATION_ID: &str = "x-ms-correlation-request-id";
 /// Header that ties a request to the API server's audit log. The agent always sets its own value.
 pub const HEADER_AUDIT_ID: &str = "audit-id";
+
+/// Requests that are over.
+pub const METRIC_REQUESTS: &str = "acc_requests_total";
+/// Requests that the agent itself turned away.
+pub const METRIC_REQUESTS_DENIED: &str = "acc_requests_denied_total";
+/// Requests that are not over: watches and upgraded streams among them.
+pub const METRIC_REQUESTS_IN_FLIGHT: &str = "acc_requests_in_flight";
+/// Live streams after a change of protocol: exec, attach, port-forward.
+pub const METRIC_UPGRADED_STREAMS: &str = "acc_upgraded_streams";
+/// From a request's head to the end of its response, in seconds.
+pub const METRIC_REQUEST_DURATION: &str = "acc_request_duration_seconds";
+/// From a request's head to the head of the API server's response, in seconds.
+pub const METRIC_FIRST_BYTE_DURATION: &str = "acc_first_byte_duration_seconds";
+/// Bytes of bodies and of upgraded streams.
+pub const METRIC_BYTES: &str = "acc_bytes_total";
+/// Requests to which the API server gave no usable answer.
+pub const METRIC_UPSTREAM_FAILURES: &str = "acc_upstream_failures_total";
+/// Responses that the API server broke off.
+pub const METRIC_RESPONSES_TRUNCATED: &str = "acc_responses_truncated_total";
+/// Live tunnel connections.
+pub const METRIC_TUNNELS: &str = "acc_tunnels";
+/// Tunnel connections that were turned away because too many are open.
+pub const METRIC_TUNNELS_REFUSED: &str = "acc_tunnels_refused_total";
+/// Registrations at relays that this agent keeps, by their state.
+pub const METRIC_RELAY_REGISTRATIONS: &str = "acc_relay_registrations";
+/// Losses of a registration and failed attempts to have one.
+pub const METRIC_RELAY_RECONNECTS: &str = "acc_relay_reconnects_total";
+/// 1 while the agent is shutting down.
+pub const METRIC_DRAINING: &str = "acc_draining";
+/// While the agent is shutting down: the requests and upgraded streams that it waits for.
+pub const METRIC_DRAIN_REMAINING: &str = "acc_drain_remaining_streams";
+/// Requests and upgraded streams that were cut off because they outlasted a shutdown's limit.
+pub const METRIC_DRAIN_CUT: &str = "acc_drain_cut_streams_total";
+/// Audit events that the sink could not keep.
+pub const METRIC_AUDIT_LOST: &str = "acc_audit_lost_total";
+/// Always 1; its label tells the version.
+pub const METRIC_BUILD_INFO: &str = "acc_build_info";

@@ -8,10 +8,11 @@ use arc_cluster_connect::{
     kubeconfig::{Kubeconfig, TokenKubeconfig},
     proxy::{Proxy, ProxyId},
     relay::RelaySender,
-    tunnel::{RelayTunnel, Target, TunnelConnector},
+    tunnel::{RelayTunnel, StateStream, Target, TunnelConnector, TunnelState},
 };
 use bytes::Bytes;
 use clap::Args;
+use futures_util::StreamExt;
 use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -72,7 +73,10 @@ impl Session {
         };
         let sender = RelaySender::new(connector, hybrid_connection, connection_string.credential());
         let tunnel: Arc<dyn Tunnel> = Arc::new(RelayTunnel::new(sender));
-        first_request(&tunnel, &auth).await?;
+        tokio::select! {
+            answered = first_request(&tunnel, &auth) => answered?,
+            error = hopeless(tunnel.states()) => return Err(error),
+        }
 
         let id = ProxyId::from_name(&identity);
         let proxy = Proxy::builder()
@@ -168,6 +172,26 @@ async fn first_request(tunnel: &Arc<dyn Tunnel>, auth: &Arc<dyn AuthProvider>) -
     }
 }
 
+/// Resolves when a dial fails in a way that the user has to look at. A tunnel would go on trying, which is right later,
+/// when a network comes and goes; now it is more likely that a name is misspelt. Only an agent that is not there yet is
+/// waited for.
+async fn hopeless(mut states: StateStream) -> Error {
+    let mut told = false;
+    while let Some(state) = states.next().await {
+        let TunnelState::Waiting { reason, .. } = state else {
+            continue;
+        };
+        if reason.kind() != ErrorKind::NotFound {
+            return copy(&reason);
+        }
+        if !told {
+            told = true;
+            common::progress("no agent is there yet; waiting for it");
+        }
+    }
+    std::future::pending().await
+}
+
 fn judge(response: &Response<Bytes>) -> Result<()> {
     let status = response.status();
     // 403 proves the identity: this caller may just not read the version.
@@ -207,18 +231,23 @@ fn transport_error(error: hyper_util::client::legacy::Error) -> Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(cause) = source {
         if let Some(ours) = cause.downcast_ref::<Error>() {
-            let mut copy = Error::new(ours.kind(), ours.report());
-            if let Some(help) = ours.help() {
-                copy = copy.with_help(help.to_owned());
-            }
-            if let Some(tracking_id) = ours.tracking_id() {
-                copy = copy.with_tracking_id(tracking_id);
-            }
-            return copy;
+            return copy(ours);
         }
         source = cause.source();
     }
     Error::new(ErrorKind::Network, "the first request failed").with_source(error)
+}
+
+/// An error of our own that is shared, as one that can be returned.
+fn copy(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.report());
+    if let Some(help) = error.help() {
+        copy = copy.with_help(help.to_owned());
+    }
+    if let Some(tracking_id) = error.tracking_id() {
+        copy = copy.with_tracking_id(tracking_id);
+    }
+    copy
 }
 
 fn last_segment(path: &str) -> &str {

@@ -33,6 +33,10 @@ impl Core {
                 .reviews
                 .allow(self, &identity, uid, &act_as, correlation)
                 .await?;
+            tracing::info!(
+                user = identity.user(),
+                "the caller may act as somebody else, and does"
+            );
             uid = self.uid_right.header(self, &identity, correlation).await?;
             if identity.uid().is_some() && uid == UidHeader::Omit {
                 return Err(Refusal::forbidden(

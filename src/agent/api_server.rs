@@ -5,11 +5,11 @@ use std::{ffi::OsString, fmt, path::Path};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{Uri, uri::Scheme};
 
-use super::upstream::{Dial, NetDial};
+use super::upstream::{Dial, NetDial, Trust};
 use crate::{
     Error, ErrorKind, Result,
     kubeconfig::{Cluster, Kubeconfig},
-    net::{Connector, Endpoint, Security, TrustRoots},
+    net::{Endpoint, Security, TrustRoots},
 };
 
 /// Where Kubernetes puts the API server's certificate authority in every pod.
@@ -19,7 +19,7 @@ const IN_CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.cr
 #[derive(Clone, Debug)]
 pub struct ApiServer {
     endpoint: Endpoint,
-    roots: TrustRoots,
+    trust: Trust,
     server_name: Option<String>,
     path_prefix: String,
 }
@@ -27,9 +27,13 @@ pub struct ApiServer {
 impl ApiServer {
     /// An API server at `endpoint`, known by a certificate that `roots` vouch for.
     pub fn new(endpoint: Endpoint, roots: TrustRoots) -> Self {
+        Self::with_trust(endpoint, roots.into())
+    }
+
+    fn with_trust(endpoint: Endpoint, trust: Trust) -> Self {
         Self {
             endpoint,
-            roots,
+            trust,
             server_name: None,
             path_prefix: String::new(),
         }
@@ -37,7 +41,9 @@ impl ApiServer {
 
     /// The API server of a kubeconfig's context, or of its current one. Relative file names start at `base`.
     ///
-    /// Address, certificate authority and `tls-server-name` are taken over; the context's credential is not.
+    /// Address, certificate authority and `tls-server-name` are taken over; the context's credential is not. A
+    /// certificate authority that is a file is read again when it changes, and then counts for new connections; while
+    /// it is unusable the last good one stays in use.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when the context does not exist, or its cluster is one to which the agent can not
@@ -62,7 +68,8 @@ impl ApiServer {
         })
     }
 
-    /// The API server of the cluster in whose pod this process runs.
+    /// The API server of the cluster in whose pod this process runs. Its certificate authority is read again when it
+    /// changes.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] outside a pod; [`ErrorKind::File`] when the certificate authority's file, which
@@ -81,14 +88,8 @@ impl ApiServer {
     }
 
     pub(super) fn dial(&self) -> Result<Box<dyn Dial>> {
-        let mut connector = Connector::new(self.roots.clone())?;
-        if let Some(name) = &self.server_name {
-            connector = connector.with_server_name(name)?;
-        }
-        Ok(Box::new(NetDial {
-            connector,
-            endpoint: self.endpoint.clone(),
-        }))
+        let dial = NetDial::new(self.endpoint.clone(), self.server_name.clone(), &self.trust)?;
+        Ok(Box::new(dial))
     }
 
     fn from_cluster(cluster: &Cluster, base: &Path) -> Result<Self> {
@@ -107,17 +108,17 @@ impl ApiServer {
             .with_help("run the agent where it reaches the API server without a proxy"));
         }
         let (endpoint, path_prefix) = parse_server(&cluster.server)?;
-        let roots = match (
+        let trust = match (
             &cluster.certificate_authority_data,
             &cluster.certificate_authority,
         ) {
-            (Some(data), _) if !data.is_empty() => only_base64_pem(data)?,
-            (_, Some(path)) if !path.as_os_str().is_empty() => only_file(&base.join(path))?,
-            _ => TrustRoots::platform(),
+            (Some(data), _) if !data.is_empty() => only_base64_pem(data)?.into(),
+            (_, Some(path)) if !path.as_os_str().is_empty() => Trust::file(&base.join(path))?,
+            _ => TrustRoots::platform().into(),
         };
         Ok(Self {
             endpoint,
-            roots,
+            trust,
             server_name: cluster
                 .tls_server_name
                 .clone()
@@ -147,9 +148,9 @@ impl ApiServer {
         let port = port.parse().map_err(|error| {
             invalid(format!("KUBERNETES_SERVICE_PORT is not a port: '{port}'")).with_source(error)
         })?;
-        Ok(Self::new(
+        Ok(Self::with_trust(
             Endpoint::new(host, port, Security::Tls),
-            only_file(certificate_authority)?,
+            Trust::file(certificate_authority)?,
         ))
     }
 }
@@ -204,19 +205,6 @@ fn only_base64_pem(data: &str) -> Result<TrustRoots> {
         .decode(data)
         .map_err(|error| invalid("certificate-authority-data is not base64").with_source(error))
         .and_then(|pem| TrustRoots::only_pem(&pem))
-}
-
-fn only_file(path: &Path) -> Result<TrustRoots> {
-    let pem = std::fs::read(path).map_err(|error| {
-        Error::new(
-            ErrorKind::File,
-            format!("can not read the CA file {}", path.display()),
-        )
-        .with_source(error)
-    })?;
-    TrustRoots::only_pem(&pem).map_err(|error| {
-        invalid(format!("the CA file {} is not usable", path.display())).with_source(error)
-    })
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

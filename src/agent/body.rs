@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -9,11 +10,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+pub(super) use super::upstream::UpstreamBody;
+
 use super::{
-    record::RequestRecord,
+    metrics::Direction,
+    record::{RequestRecord, Traffic},
     request_headers,
-    upstream::{ConnectionTask, Lease},
+    upstream::{ConnectionTask, truncated},
 };
+use crate::Error;
 
 /// A body on its way to the API server.
 pub(super) enum RequestBody {
@@ -21,15 +26,15 @@ pub(super) enum RequestBody {
     /// Of a question of the agent's own.
     Whole(Bytes),
     /// A caller's.
-    Caller(Incoming),
+    Caller(Incoming, Arc<Traffic>),
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming) -> Self {
+    pub(super) fn new(body: Incoming, traffic: Arc<Traffic>) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Caller(body)
+            Self::Caller(body, traffic)
         }
     }
 
@@ -44,10 +49,6 @@ impl RequestBody {
     pub(super) fn empty() -> Self {
         Self::Empty
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
-    }
 }
 
 impl Body for RequestBody {
@@ -58,20 +59,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let body = match &mut *self {
+        let (body, traffic) = match &mut *self {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Self::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Self::Caller(body) => body,
+            Self::Caller(body, traffic) => (body, traffic),
         };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
-        if let Some(Ok(frame)) = &mut frame
-            && let Some(trailers) = frame.trailers_mut()
-        {
-            request_headers::clean_trailers(trailers);
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                traffic.add(Direction::ToApiServer, data.len());
+            }
+            if let Some(trailers) = frame.trailers_mut() {
+                request_headers::clean_trailers(trailers);
+            }
         }
         Poll::Ready(frame)
     }
@@ -80,7 +84,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(_) => false,
-            Self::Caller(body) => body.is_end_stream(),
+            Self::Caller(body, _) => body.is_end_stream(),
         }
     }
 
@@ -88,64 +92,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Caller(body) => body.size_hint(),
-        }
-    }
-}
-
-/// The API server's body, with the connection it comes from: dropped before its end, it closes that connection.
-pub(super) struct UpstreamBody {
-    body: Incoming,
-    lease: Option<Lease>,
-}
-
-impl UpstreamBody {
-    pub(super) fn new(body: Incoming, lease: Lease) -> Self {
-        Self {
-            body,
-            lease: Some(lease),
-        }
-    }
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            None => {
-                if let Some(lease) = self.lease.take() {
-                    lease.give_back();
-                }
-            }
-            // A broken connection is dropped, not given back.
-            Some(Err(_)) => drop(self.lease.take()),
-            Some(Ok(_)) => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        // A reader that knows the length does not ask for the end.
-        if self.body.is_end_stream()
-            && let Some(lease) = self.lease.take()
-        {
-            lease.give_back();
+            Self::Caller(body, _) => body.size_hint(),
         }
     }
 }
@@ -154,7 +101,7 @@ impl Drop for UpstreamBody {
 pub(super) struct ResponseBody {
     content: Content,
     // Dropped with the body: the request is over then, and its places in the limits are free.
-    record: Option<RequestRecord>,
+    record: Option<Box<RequestRecord>>,
 }
 
 enum Content {
@@ -188,28 +135,36 @@ impl ResponseBody {
     }
 
     pub(super) fn with_record(mut self, record: RequestRecord) -> Self {
-        self.record = Some(record);
+        self.record = Some(Box::new(record));
         self
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let frame = match &mut self.content {
-            Content::Whole(bytes) => {
-                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
-            }
+            Content::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Content::Upstream(body) => ready!(Pin::new(body).poll_frame(cx)),
-            Content::Last(body, _) => ready!(Pin::new(body).poll_frame(cx)),
+            Content::Last(body, _) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                frame.map(|frame| frame.map_err(truncated))
+            }
         };
-        if let (Some(Err(_)), Some(record)) = (&frame, &mut self.record) {
-            record.set_truncated();
+        if let Some(record) = &mut self.record {
+            match &frame {
+                Some(Ok(frame)) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    record.traffic().add(Direction::ToCaller, length);
+                }
+                Some(Err(_)) => record.set_truncated(),
+                None => {}
+            }
         }
         Poll::Ready(frame)
     }

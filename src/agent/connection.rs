@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,6 +26,8 @@ use super::{
     body::ResponseBody,
     correlation::CorrelationId,
     exchange::{Exchange, Switched},
+    metered::Metered,
+    record,
     request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
     response_headers,
     rewind::Rewind,
@@ -47,6 +50,8 @@ pub(super) struct Scope {
     pub(super) closing: CancellationToken,
     /// The places for requests.
     pub(super) places: Arc<Semaphore>,
+    /// From where the tunnel came. For the record: nothing is decided by it.
+    pub(super) remote: Option<SocketAddr>,
 }
 
 /// Serves one stream, from its first byte to the end of its response or of what it was upgraded to. Failures end the
@@ -83,7 +88,7 @@ where
     let (head, rest) = match head {
         Head::Complete(head, rest) => (head, rest),
         Head::Nothing => return Ok(stream.shutdown().await?),
-        Head::Refused(refusal) => return Ok(refuse(stream, refusal).await?),
+        Head::Refused(refusal) => return Ok(refuse(&core, &scope, stream, refusal).await?),
     };
     let framing = head.framing();
     let exchange = Exchange::new(core, scope, head);
@@ -176,10 +181,14 @@ where
             server,
             held,
         }) => {
-            let _held = held;
             let wire = response_headers::wire(&response);
             tokio::time::timeout(ANSWER_LIMIT, write(&mut stream, &wire)).await??;
-            Ok(join(Rewind::new(early.freeze(), stream), server).await?)
+            let (_connection, record) = &held;
+            let stream = Metered::new(
+                Rewind::new(early.freeze(), stream),
+                Arc::clone(record.traffic()),
+            );
+            Ok(join(stream, server).await?)
         }
         Err(response) => {
             let framing = RequestHead {
@@ -224,8 +233,14 @@ where
 }
 
 /// Answers a request that has no usable head.
-async fn refuse(mut stream: impl AsyncWrite + Unpin, refusal: Refusal) -> io::Result<()> {
+async fn refuse(
+    core: &Core,
+    scope: &Scope,
+    mut stream: impl AsyncWrite + Unpin,
+    refusal: Refusal,
+) -> io::Result<()> {
     let correlation = CorrelationId::generate();
+    record::malformed(core, &refusal, &correlation, scope.remote);
     tracing::info!(
         status = refusal.code().as_u16(),
         correlation_id = correlation.as_str(),

@@ -8,14 +8,16 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tracing::{Instrument, Span};
 
 use super::{
-    Core, authorization,
+    Core,
+    audit::{CallerKind, CallerSummary},
+    authorization,
     body::{RequestBody, ResponseBody, UpstreamBody},
     connection::Scope,
     correlation::{AuditId, CorrelationId},
     identity::Standing,
     impersonation::ActAs,
     lifetime::StreamEnd,
-    record::{self, Places, RequestRecord},
+    record::{self, Origin, Places, RequestRecord},
     request_head::RequestHead,
     request_headers::{self, SealedHeaders},
     response_headers,
@@ -83,18 +85,17 @@ impl Exchange {
     /// A dropped future ends the request, upstream too.
     pub(super) async fn forward(self, body: Incoming) -> Response<ResponseBody> {
         let (span, correlation) = (self.span.clone(), self.correlation.clone());
-        let mut record = match self.record() {
-            Ok(record) => record,
-            Err(refusal) => return refused(refusal, &span, &correlation),
-        };
+        let mut record = self.record();
         let forwarded = async {
-            let (core, admitted) = self.admit().await?;
+            record.hold(self.places()?);
+            let (core, admitted) = self.admit(&mut record).await?;
+            record.set_admitted();
             let lane = admitted.headers.lane();
             let upstream = core.lanes.of(&admitted.headers).send(
                 admitted.method,
                 admitted.target,
                 admitted.headers,
-                RequestBody::new(body),
+                RequestBody::new(body, Arc::clone(record.traffic())),
             );
             let response = upstream
                 .await
@@ -104,7 +105,7 @@ impl Exchange {
         };
         let response = match forwarded.instrument(span.clone()).await {
             Ok(response) => response.map(ResponseBody::upstream),
-            Err(refusal) => refused(refusal, &span, &correlation),
+            Err(refusal) => refused(refusal, &mut record, &span, &correlation),
         };
         record.set_answered(response.status());
         response.map(|body| body.with_record(record))
@@ -119,12 +120,11 @@ impl Exchange {
         protocol: UpgradeProtocol,
     ) -> Result<Switched, Response<ResponseBody>> {
         let (span, correlation) = (self.span.clone(), self.correlation.clone());
-        let mut record = match self.record() {
-            Ok(record) => record,
-            Err(refusal) => return Err(refused(refusal, &span, &correlation)),
-        };
+        let mut record = self.record();
         let asked = async {
-            let (core, admitted) = self.admit().await?;
+            record.hold(self.places()?);
+            let (core, admitted) = self.admit(&mut record).await?;
+            record.set_admitted();
             let lane = admitted.headers.lane();
             let upstream = core.lanes.of(&admitted.headers).send_upgrade(
                 admitted.method,
@@ -143,7 +143,7 @@ impl Exchange {
                 server,
                 connection,
             }) => {
-                record.set_answered(response.status());
+                record.set_switched();
                 return Ok(Switched {
                     response,
                     server,
@@ -151,7 +151,7 @@ impl Exchange {
                 });
             }
             Ok(Answer::No(response)) => response,
-            Err(refusal) => refused(refusal, &span, &correlation),
+            Err(refusal) => refused(refusal, &mut record, &span, &correlation),
         };
         record.set_answered(response.status());
         Err(response.map(|body| body.with_record(record)))
@@ -159,7 +159,7 @@ impl Exchange {
 
     /// Takes the request's places. Beyond a limit it is refused, not queued: a queue would only add to the wait of
     /// everybody in it.
-    fn record(&self) -> Result<RequestRecord, Refusal> {
+    fn places(&self) -> Result<Places, Refusal> {
         let of_connection = Arc::clone(&self.scope.places)
             .try_acquire_owned()
             .map_err(|_| {
@@ -168,15 +168,29 @@ impl Exchange {
         let of_agent = Arc::clone(&self.core.places)
             .try_acquire_owned()
             .map_err(|_| Refusal::too_many_requests("the agent has too many requests in flight"))?;
-        let places = Places {
+        Ok(Places {
             _of_agent: of_agent,
             _of_connection: of_connection,
-        };
-        Ok(RequestRecord::new(self.span.clone(), places))
+        })
+    }
+
+    fn record(&self) -> RequestRecord {
+        RequestRecord::new(
+            Arc::clone(&self.core),
+            self.span.clone(),
+            &self.head,
+            self.upgrade,
+            Origin {
+                audit: self.audit,
+                correlation: self.correlation.clone(),
+                remote: self.scope.remote,
+                closing: self.scope.closing.clone(),
+            },
+        )
     }
 
     /// Everything between a request and its way to the API server.
-    async fn admit(self) -> Result<(Arc<Core>, Admitted), Refusal> {
+    async fn admit(self, record: &mut RequestRecord) -> Result<(Arc<Core>, Admitted), Refusal> {
         let Self {
             core,
             head,
@@ -188,6 +202,7 @@ impl Exchange {
         } = self;
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
         let caller = core.callers.identify(&head).await?;
+        record.set_caller(summary(&caller.standing));
         end.set(core.stream_lifetime, caller.expires_at);
         refuse_browsers(&head.headers)?;
         let target = requested_target(&head)?;
@@ -262,6 +277,10 @@ fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody
 }
 
 /// The API server's answer to a request for a change of protocol.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for a moment for each upgrade"
+)]
 enum Answer {
     Switching {
         response: Response<()>,
@@ -303,12 +322,34 @@ impl Answer {
     }
 }
 
+/// Who asks, for the record.
+fn summary(standing: &Standing) -> CallerSummary<'_> {
+    match standing {
+        Standing::OwnToken(_) => CallerSummary {
+            kind: CallerKind::PassThrough,
+            user: None,
+            groups: 0,
+        },
+        Standing::Known(identity) => CallerSummary {
+            kind: CallerKind::Impersonate,
+            user: Some(identity.user()),
+            groups: identity.groups().len(),
+        },
+    }
+}
+
 fn upstream_failed(core: &Core, error: &Error) -> Refusal {
+    core.metrics.upstream_failed(error.kind());
     Refusal::upstream_failed(&core.authority, error)
 }
 
-fn refused(refusal: Refusal, span: &Span, correlation: &CorrelationId) -> Response<ResponseBody> {
-    span.record("status", refusal.code().as_u16());
+fn refused(
+    refusal: Refusal,
+    record: &mut RequestRecord,
+    span: &Span,
+    correlation: &CorrelationId,
+) -> Response<ResponseBody> {
+    record.set_refused(&refusal);
     span.in_scope(|| tracing::info!(?refusal, "request refused"));
     refusal
         .into_response(correlation)

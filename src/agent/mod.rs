@@ -19,16 +19,19 @@
 
 mod admission;
 mod api_server;
+mod audit;
 mod authorization;
 mod body;
 mod connection;
 mod correlation;
-mod early_answer;
 mod exchange;
+mod health;
 mod identity;
 mod impersonation;
 mod lanes;
 mod lifetime;
+mod metered;
+mod metrics;
 mod question;
 mod record;
 mod request_head;
@@ -46,16 +49,20 @@ mod upstream;
 #[cfg(test)]
 mod test_bed;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use api_server::ApiServer;
+pub use audit::{
+    AuditCaller, AuditDecision, AuditEvent, AuditLog, AuditOutcome, AuditSink, AuditStage,
+    CallerKind, NoAudit, ObjectRef, UnverifiedClaims,
+};
 pub use authorization::{Access, PolicyRequest, RequestPolicy, ResourcePath, Verdict};
 pub use identity::{
     AgentCredential, Authenticated, Authentication, AuthenticationError, Authenticator, Credential,
@@ -64,7 +71,9 @@ pub use identity::{
 };
 pub use lifetime::StreamLifetime;
 pub use request_headers::Impersonation;
-
+pub use serve::Drained;
+#[cfg(fuzzing)]
+pub use token::fuzzing as token_fuzzing;
 pub use token::{
     Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
     OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
@@ -73,8 +82,10 @@ pub use token::{
 
 use authorization::Reviews;
 use connection::Scope;
+use health::Readiness;
 use identity::Callers;
 use lanes::Lanes;
+use metrics::Metrics;
 use request_headers::HeaderPolicy;
 use uid_right::UidRight;
 use upstream::{Dial, Upstream};
@@ -111,6 +122,12 @@ struct Core {
     /// The places for tunnel connections.
     connections: Arc<Semaphore>,
     max_requests_per_connection: usize,
+    audit: Arc<dyn AuditSink>,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    drain_limit: Duration,
+    /// One token for each request that is not over.
+    requests: TaskTracker,
 }
 
 impl Agent {
@@ -142,6 +159,8 @@ impl Agent {
             max_requests: DEFAULT_MAX_REQUESTS,
             max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
             stripped_headers: Vec::new(),
+            audit: Arc::new(NoAudit),
+            drain_limit: serve::DRAIN_LIMIT,
         }
     }
 
@@ -162,6 +181,16 @@ impl Agent {
         })
     }
 
+    /// Waits until no request is in flight: then the last one stands in the audit log.
+    ///
+    /// For whoever drops a future that serves, to end at once; one that has returned has waited by itself.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        self.core.requests.wait().await;
+    }
+
     /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
     ///
     /// For carriers that already separate requests; [`serve_connection`](Self::serve_connection) serves a whole
@@ -173,13 +202,14 @@ impl Agent {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::serve(Arc::clone(&self.core), self.core.scope(), stream).await;
+        connection::serve(Arc::clone(&self.core), self.core.scope(None), stream).await;
     }
 }
 
 impl Core {
-    fn scope(&self) -> Scope {
+    fn scope(&self, remote: Option<SocketAddr>) -> Scope {
         Scope {
+            remote,
             closing: CancellationToken::new(),
             places: Arc::new(Semaphore::new(self.max_requests_per_connection)),
         }
@@ -208,6 +238,8 @@ pub struct AgentBuilder {
     max_requests: usize,
     max_requests_per_connection: usize,
     stripped_headers: Vec<String>,
+    audit: Arc<dyn AuditSink>,
+    drain_limit: Duration,
 }
 
 impl AgentBuilder {
@@ -291,6 +323,22 @@ impl AgentBuilder {
         self
     }
 
+    /// Sets what keeps the audit events; nothing does unless this is called.
+    #[must_use]
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = sink;
+        self
+    }
+
+    /// Sets how long requests and upgraded streams may go on after the agent was told to stop; 25 seconds unless this
+    /// is called. A pod's `terminationGracePeriodSeconds` must be some 5 seconds more: signing off at the relay and
+    /// writing the last audit events take their time too.
+    #[must_use]
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.drain_limit = limit;
+        self
+    }
+
     /// Makes the agent. Nothing is connected yet.
     ///
     /// # Errors
@@ -339,8 +387,12 @@ impl AgentBuilder {
             )
             .with_source(error)
         })?;
+        let requests = TaskTracker::new();
+        // An open one would never be waited for to its end.
+        requests.close();
         Ok(Agent {
             core: Arc::new(Core {
+                requests,
                 lanes: Lanes::new(Upstream::new(pass_through), Upstream::new(impersonation)),
                 callers: Callers::new(authenticators),
                 agent_credential: self.agent_credential,
@@ -359,6 +411,10 @@ impl AgentBuilder {
                 max_requests_per_connection: self
                     .max_requests_per_connection
                     .min(Semaphore::MAX_PERMITS),
+                audit: self.audit,
+                metrics: Metrics::default(),
+                readiness: Arc::default(),
+                drain_limit: self.drain_limit,
             }),
         })
     }

@@ -201,11 +201,6 @@ impl Refusal {
         )
     }
 
-    /// Why the caller's token was not accepted, when that is what this says.
-    pub(super) fn reject_reason(&self) -> Option<RejectReason> {
-        self.rejected
-    }
-
     pub(super) fn code(&self) -> StatusCode {
         self.code
     }
@@ -235,6 +230,11 @@ impl Refusal {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+
+    /// Why, in one word of a closed set: why the token was rejected, or the `reason` of the `Status`.
+    pub(super) fn reason(&self) -> &'static str {
+        self.rejected.map_or(self.reason, RejectReason::label)
     }
 
     /// The whole response as bytes, for the time before hyper has taken the connection over.

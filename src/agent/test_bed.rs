@@ -21,13 +21,17 @@ use tokio::{
 use crate::{
     Error, ErrorKind, Result,
     agent::{
-        Agent, AgentBuilder, ApiServer, ServiceAccountTokens,
+        Agent, AgentBuilder, AgentCredential, ApiServer, Authenticated, Authentication,
+        AuthenticationError, Authenticator, Credential, Identity, IdentityRules, RejectReason,
+        ServiceAccountTokens,
         upstream::{Dial, UpstreamIo},
     },
+    auth::BearerAuth,
     net::{Endpoint, Security, TrustRoots},
 };
 
 pub(super) const TOKEN: &str = "Bearer caller.token";
+pub(super) const AGENT_TOKEN: &str = "Bearer agent.token";
 /// A bound on what should happen at once. Only a failing test reaches it.
 const AT_ONCE: Duration = Duration::from_secs(20);
 const PIPE: usize = 64 * 1024;
@@ -112,6 +116,40 @@ impl FarEnd {
         self.until("\r\n\r\n").await
     }
 
+    /// Reads a request with a body of a stated length.
+    pub(super) async fn request(&mut self) -> (String, String) {
+        self.next_request().await.expect("a request")
+    }
+
+    /// The same, or `None` when the agent is done with the connection.
+    pub(super) async fn next_request(&mut self) -> Option<(String, String)> {
+        while !self.read.windows(4).any(|window| window == b"\r\n\r\n") {
+            if self.fill().await == 0 {
+                return None;
+            }
+        }
+        let head = self.head().await;
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().expect("a length"));
+        while self.read.len() < length {
+            assert!(self.fill().await > 0, "ended inside a body");
+        }
+        let rest = self.read.split_off(length);
+        let body = std::mem::replace(&mut self.read, rest);
+        Some((head, String::from_utf8(body).expect("text")))
+    }
+
+    /// Answers with a JSON body.
+    pub(super) async fn answer(&mut self, status: &str, body: &str) {
+        let length = body.len();
+        self.send(format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+    }
+
     /// Everything up to the end, and what kind of end it was.
     pub(super) async fn rest(&mut self) -> (String, End) {
         while self.fill().await > 0 {}
@@ -159,6 +197,11 @@ impl ApiServerBed {
             .expect("the agent lives")
     }
 
+    /// The same, or `None` when the agent is gone.
+    pub(super) async fn next_connection(&mut self) -> Option<FarEnd> {
+        self.connections.recv().await
+    }
+
     /// How often the agent dialled so far.
     pub(super) fn dialled(&self) -> usize {
         self.dialled.load(Ordering::SeqCst)
@@ -167,7 +210,10 @@ impl ApiServerBed {
 
 pub(super) struct Bed {
     pub(super) agent: Agent,
+    /// Reached under callers' own tokens.
     pub(super) api: ApiServerBed,
+    /// Reached under the agent's token.
+    pub(super) impersonated: ApiServerBed,
 }
 
 impl Bed {
@@ -176,21 +222,28 @@ impl Bed {
     }
 
     pub(super) fn with(change: impl FnOnce(AgentBuilder) -> AgentBuilder) -> Self {
-        let (sender, connections) = mpsc::unbounded_channel();
-        let dialled = Arc::new(AtomicUsize::new(0));
-        let dial = PipeDial {
-            sender,
-            dialled: Arc::clone(&dialled),
-        };
+        let (pass_through, api) = lane();
+        let (impersonation, impersonated) = lane();
         Self {
             agent: change(builder())
-                .build_on(Box::new(dial))
+                .build_on(Box::new(pass_through), Box::new(impersonation))
                 .expect("a usable agent"),
-            api: ApiServerBed {
-                connections,
-                dialled,
-            },
+            api,
+            impersonated,
         }
+    }
+
+    /// With callers whom the agent knows: see [`TokenBook`].
+    pub(super) fn with_known_callers(change: impl FnOnce(AgentBuilder) -> AgentBuilder) -> Self {
+        let token = AGENT_TOKEN.strip_prefix("Bearer ").expect("a scheme");
+        let provider = BearerAuth::fixed(token).expect("a token");
+        Self::with(|builder| {
+            change(
+                builder
+                    .authenticator(TokenBook)
+                    .agent_credential(AgentCredential::new(Arc::new(provider))),
+            )
+        })
     }
 
     /// A caller on a stream of its own.
@@ -199,8 +252,17 @@ impl Bed {
     }
 
     pub(super) fn caller_and_task(&self) -> (FarEnd, JoinHandle<()>) {
+        Self::caller_and_task_of(&self.agent)
+    }
+
+    /// A caller of an agent that was taken out of its bed.
+    pub(super) fn caller_of(agent: &Agent) -> FarEnd {
+        Self::caller_and_task_of(agent).0
+    }
+
+    fn caller_and_task_of(agent: &Agent) -> (FarEnd, JoinHandle<()>) {
         let (far, near) = pipe();
-        let agent = self.agent.clone();
+        let agent = agent.clone();
         let task = tokio::spawn(async move { agent.serve_stream(near).await });
         (far, task)
     }
@@ -215,13 +277,70 @@ impl Bed {
 
 /// `head` (without the empty line) completed by a host and the caller's token.
 pub(super) fn with_token(head: &str) -> String {
-    format!("{head}\r\nHost: tunnel\r\nAuthorization: {TOKEN}\r\n\r\n")
+    with_authorization(TOKEN, head)
+}
+
+/// `head` (without the empty line) completed by a host and `authorization`.
+pub(super) fn with_authorization(authorization: &str, head: &str) -> String {
+    format!("{head}\r\nHost: tunnel\r\nAuthorization: {authorization}\r\n\r\n")
+}
+
+/// Knows callers by their tokens: `known.NAME` is the user of that name, with a group and an extra; `rejected` and
+/// `down` are what they say; `system` is one whom no rules let be.
+pub(super) struct TokenBook;
+
+#[async_trait::async_trait]
+impl Authenticator for TokenBook {
+    async fn authenticate(
+        &self,
+        credential: &Credential,
+    ) -> Result<Authentication, AuthenticationError> {
+        match credential.token() {
+            "rejected" => Err(RejectReason::Expired.into()),
+            "down" => Err(AuthenticationError::unavailable(Error::new(
+                ErrorKind::Network,
+                "secret-issuer.example is out of reach",
+            ))),
+            "system" => {
+                let identity = Identity::builder("system:admin").build(&IdentityRules::default())?;
+                Ok(Authentication::Identity(Authenticated::new(identity)))
+            }
+            token => match token.strip_prefix("known.") {
+                Some(name) => Ok(Authentication::Identity(
+                    Authenticated::new(known(name)).with_expiry(token_end()),
+                )),
+                None => Ok(Authentication::NotMine),
+            },
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "token-book"
+    }
+}
+
+/// How long from now the tokens of [`TokenBook`] live.
+pub(super) const TOKEN_LIFE: Duration = Duration::from_secs(600);
+
+fn token_end() -> std::time::SystemTime {
+    std::time::SystemTime::now() + TOKEN_LIFE
+}
+
+/// The identity behind `known.NAME`; with a uid when the name is `uid`.
+pub(super) fn known(name: &str) -> Identity {
+    let mut builder = Identity::builder(name)
+        .group(format!("group of {name}"))
+        .extra("oid", format!("oid-{name}"));
+    if name == "uid" {
+        builder = builder.uid("uid-1");
+    }
+    builder.build(&IdentityRules::default()).expect("valid")
 }
 
 /// An agent to whose API server there is no way.
 pub(super) fn unreachable_agent(kind: ErrorKind) -> Agent {
     builder()
-        .build_on(Box::new(FailingDial(kind)))
+        .build_on(Box::new(FailingDial(kind)), Box::new(FailingDial(kind)))
         .expect("a usable agent")
 }
 
@@ -229,6 +348,22 @@ fn builder() -> AgentBuilder {
     let endpoint = Endpoint::new("api.example", 6443, Security::Tls);
     Agent::builder(ApiServer::new(endpoint, TrustRoots::platform()))
         .service_account_tokens(ServiceAccountTokens::PassThrough)
+}
+
+fn lane() -> (PipeDial, ApiServerBed) {
+    let (sender, connections) = mpsc::unbounded_channel();
+    let dialled = Arc::new(AtomicUsize::new(0));
+    let dial = PipeDial {
+        sender,
+        dialled: Arc::clone(&dialled),
+    };
+    (
+        dial,
+        ApiServerBed {
+            connections,
+            dialled,
+        },
+    )
 }
 
 struct PipeDial {

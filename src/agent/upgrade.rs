@@ -37,11 +37,15 @@ impl UpgradeProtocol {
         Self::only(headers) == Some(self)
     }
 
-    pub(super) fn to_header(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
+    pub(super) fn name(self) -> &'static str {
+        match self {
             Self::Spdy => "SPDY/3.1",
             Self::WebSocket => "websocket",
-        })
+        }
+    }
+
+    pub(super) fn to_header(self) -> HeaderValue {
+        HeaderValue::from_static(self.name())
     }
 
     fn only(headers: &HeaderMap) -> Option<Self> {

@@ -178,6 +178,10 @@ fn target(url: &str) -> Result<(Endpoint, Uri)> {
     if authority.as_str().contains('@') {
         return Err(invalid("has a user name in it"));
     }
+    // A port that is no number is not reported by the parser, only left out.
+    if authority.port_u16().is_none() && authority.as_str() != authority.host() {
+        return Err(invalid("has a malformed port"));
+    }
     let host = authority
         .host()
         .trim_start_matches('[')

@@ -76,6 +76,12 @@ impl TunnelServer {
         }
     }
 
+    /// Asks the client to open no new streams here, and takes those that it opens until it has heard of it. Comes
+    /// before [`go_away`](Self::go_away) where no stream may fail.
+    pub fn announce_go_away(&self, reason: &str) {
+        self.session.announce_go_away(reason);
+    }
+
     /// Takes no new streams. The connection ends with the last live one.
     pub fn go_away(&self, reason: &str) {
         self.session.go_away(reason);

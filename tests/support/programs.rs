@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -24,6 +24,7 @@ const POLL: Duration = Duration::from_millis(20);
 pub struct Program {
     name: &'static str,
     child: Child,
+    stdout: JoinHandle<String>,
     stderr: JoinHandle<String>,
     ready: Value,
 }
@@ -47,16 +48,12 @@ impl Program {
             .arg("--ready-file")
             .arg(&ready_file)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let mut pipe = child.stderr.take().expect("stderr is piped");
-        let stderr = tokio::spawn(async move {
-            let mut text = Vec::new();
-            let _ = pipe.read_to_end(&mut text).await;
-            String::from_utf8_lossy(&text).into_owned()
-        });
+        let stdout = collect(child.stdout.take().expect("stdout is piped"));
+        let stderr = collect(child.stderr.take().expect("stderr is piped"));
         let deadline = Instant::now() + PATIENCE;
         let ready = loop {
             if let Ok(text) = std::fs::read_to_string(&ready_file) {
@@ -71,6 +68,7 @@ impl Program {
         Self {
             name,
             child,
+            stdout,
             stderr,
             ready,
         }
@@ -100,22 +98,41 @@ impl Program {
     }
 
     /// Asks the program to end, and waits until it has.
-    pub async fn terminate(mut self) -> Ended {
+    pub async fn terminate(self) -> Ended {
+        self.ask_to_terminate();
+        self.ended().await
+    }
+
+    /// Asks the program to end.
+    pub fn ask_to_terminate(&self) {
         use rustix::process::{Pid, Signal, kill_process};
 
         let id = self.child.id().expect("the program runs");
         let pid = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).expect("the program runs");
+    }
+
+    /// Waits until the program has ended.
+    pub async fn ended(mut self) -> Ended {
         let status = timeout(PATIENCE, self.child.wait())
             .await
             .unwrap_or_else(|_| panic!("{} does not end", self.name))
             .expect("the child can be waited for");
         Ended {
             status,
-            stdout: String::new(),
+            stdout: self.stdout.await.expect("stdout was read"),
             stderr: self.stderr.await.expect("stderr was read"),
         }
     }
+}
+
+/// Everything that comes out of a pipe until its end.
+fn collect(mut pipe: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
+    tokio::spawn(async move {
+        let mut text = Vec::new();
+        let _ = pipe.read_to_end(&mut text).await;
+        String::from_utf8_lossy(&text).into_owned()
+    })
 }
 
 /// Runs a program to its end.

@@ -15,4 +15,4 @@ pub use service_account::{ServiceAccountAuthenticator, ServiceAccountTokens};
 pub use validated::{Identity, IdentityBuilder, IdentityRules, SystemGroups};
 
 pub(super) use agent_credential::AgentToken;
-pub(super) use caller::{Caller, CallerToken, Callers, Standing};
+pub(super) use caller::{CallerToken, Callers, Standing};

@@ -302,3 +302,6 @@ fn refused(what: impl fmt::Display) -> Error {
 fn too_much(message: String) -> Error {
     Error::new(ErrorKind::LimitReached, message)
 }
+
+#[cfg(test)]
+mod tests;

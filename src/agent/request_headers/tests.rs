@@ -1,7 +1,14 @@
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::*;
-use crate::agent::identity::{Callers, ServiceAccountTokens};
+use crate::{
+    agent::{
+        AgentCredential, IdentityRules, ServiceAccountAuthenticator,
+        identity::{Callers, Standing},
+        request_head::RequestHead,
+    },
+    auth::BearerAuth,
+};
 
 const TOKEN: &str = "Bearer caller.token";
 
@@ -28,16 +35,40 @@ fn upstream_under(lines: Lines<'_>, policy: &HeaderPolicy) -> Result<HeaderMap, 
 }
 
 fn forward(headers: HeaderMap, policy: &HeaderPolicy) -> Result<HeaderMap, u16> {
-    let callers = Callers::new(ServiceAccountTokens::PassThrough);
-    let decision = futures_util::FutureExt::now_or_never(callers.decide(&headers))
-        .expect("needs nothing from outside")
-        .map_err(|refusal| refusal.code().as_u16())?;
-    let clean = clean(headers, policy).map_err(|refusal| refusal.code().as_u16())?;
+    let callers = Callers::new(vec![Arc::new(ServiceAccountAuthenticator::new())]);
+    let head = RequestHead {
+        method: http::Method::GET,
+        target: http::Uri::from_static("/api"),
+        headers,
+    };
+    let caller = block_on(callers.identify(&head)).map_err(|refusal| refusal.code().as_u16())?;
+    let Standing::OwnToken(token) = caller.standing else {
+        panic!("the token was taken for another one");
+    };
+    let (clean, act_as) = clean(head.headers, policy).map_err(|refusal| refusal.code().as_u16())?;
+    seal(clean, Decision::PassThrough(token, act_as)).map_err(|refusal| refusal.code().as_u16())
+}
+
+fn seal(clean: CleanHeaders, decision: Decision) -> Result<HeaderMap, Refusal> {
     let host = HeaderValue::from_static("api.example:6443");
     let correlation = CorrelationId::generate();
-    Ok(clean
-        .seal(&decision, &host, AuditId::generate(), &correlation, None)
-        .into_map())
+    clean
+        .seal(decision, &host, AuditId::generate(), &correlation, None)
+        .map(SealedHeaders::into_map)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+fn allowing_as() -> HeaderPolicy {
+    let mut policy = HeaderPolicy::default();
+    policy.set_impersonation(Impersonation::SubjectAccessReview);
+    policy
 }
 
 /// The same with the caller's token added.
@@ -153,6 +184,103 @@ fn r06_r07_r08_impersonation_by_the_caller_is_403() {
         );
         assert_eq!(authenticated(&[(name, "")]), Err(403), "{name}");
     }
+}
+
+#[test]
+fn the_api_server_judges_the_wish_of_a_caller_whose_token_it_judges() {
+    let lines = [
+        ("Authorization", TOKEN),
+        ("Impersonate-User", "jane@example.com"),
+        ("Impersonate-Group", "a"),
+        ("Impersonate-Group", "b"),
+        ("Impersonate-Uid", "1"),
+        ("Impersonate-Extra-Scopes%2fX", "view"),
+    ];
+    let headers = upstream_under(&lines, &allowing_as()).expect("forwarded");
+    assert_eq!(headers[header::AUTHORIZATION], TOKEN);
+    let groups: Vec<_> = headers.get_all("impersonate-group").iter().collect();
+    assert_eq!(groups, ["a", "b"]);
+    assert_eq!(headers["impersonate-user"], "jane@example.com");
+    assert_eq!(headers["impersonate-uid"], "1");
+    assert_eq!(headers["impersonate-extra-scopes%2fx"], "view");
+}
+
+#[test]
+fn r07_r08_r09_a_wish_that_is_not_understood_is_403_with_impersonation_on_too() {
+    for lines in [
+        &[("Impersonate-Foo", "x"), ("Impersonate-User", "a")][..],
+        &[("Impersonate_User", "a")],
+        &[("Impersonate-User", "a"), ("Impersonate_Group", "b")],
+        &[("Impersonate-User", "a"), ("Impersonate-User", "b")],
+        &[
+            ("Impersonate-User", "a"),
+            ("Impersonate-Uid", "1"),
+            ("Impersonate-Uid", "2"),
+        ],
+        &[("Impersonate-Group", "system:masters")],
+        &[("Impersonate-Uid", "1")],
+        &[("Impersonate-User", "")],
+        &[("Impersonate-User", "\u{a0}")],
+        &[("Impersonate-User", "a"), ("Impersonate-Group", "")],
+        &[("Impersonate-User", "a"), ("Impersonate-Extra-", "x")],
+        &[("Impersonate-User", "a"), ("Impersonate-Extra-%ff", "x")],
+        &[("Impersonate-User", "a"), ("Impersonate-Extra-a", "")],
+        &[
+            ("Impersonate-User", "a"),
+            ("Impersonate-Extra-arc.azure.com%2foriginal-user", "root"),
+        ],
+    ] {
+        let mut all = vec![("Authorization", TOKEN)];
+        all.extend_from_slice(lines);
+        assert_eq!(upstream_under(&all, &allowing_as()), Err(403), "{lines:?}");
+    }
+}
+
+#[test]
+fn r06_r07_the_agents_names_replace_whatever_was_there() {
+    let identity = Identity::builder("ada")
+        .group("staff")
+        .uid("7")
+        .build(&IdentityRules::default())
+        .expect("valid");
+    // As if cleaning had overlooked all of it.
+    let clean = CleanHeaders {
+        headers: map(&[
+            ("Authorization", "Bearer other"),
+            ("Impersonate-User", "root"),
+            ("Impersonate-Group", "system:masters"),
+            ("Impersonate-Uid", "0"),
+            ("Impersonate-Extra-Oid", "x"),
+            ("Impersonate_Group", "system:masters"),
+            ("Impersonate-Future", "x"),
+        ]),
+        accepts_trailers: false,
+        trailers: None,
+    };
+    let decision = Decision::Impersonate(Arc::new(identity), UidHeader::Send, agent_token());
+    let headers = seal(clean, decision).expect("sealed");
+    let mut names: Vec<String> = headers
+        .iter()
+        .filter(|(name, _)| {
+            impersonation::is_impersonation(name.as_str()) || *name == header::AUTHORIZATION
+        })
+        .map(|(name, value)| format!("{name}: {}", value.to_str().expect("ASCII")))
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "authorization: Bearer agent.token",
+            "impersonate-group: staff",
+            "impersonate-uid: 7",
+            "impersonate-user: ada",
+        ]
+    );
+}
+
+fn agent_token() -> AgentToken {
+    let provider = Arc::new(BearerAuth::fixed("agent.token").expect("a token"));
+    block_on(AgentCredential::new(provider).token()).expect("a token")
 }
 
 #[test]

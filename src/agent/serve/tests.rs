@@ -17,6 +17,8 @@ use crate::{
 };
 
 #[cfg(feature = "relay-server")]
+mod draining;
+#[cfg(feature = "relay-server")]
 mod relayed;
 
 const WATCH: &str = "GET /api/v1/pods?watch=1 HTTP/1.1";
@@ -25,7 +27,7 @@ const WATCH: &str = "GET /api/v1/pods?watch=1 HTTP/1.1";
 struct Client {
     session: Session,
     driver: JoinHandle<Result<()>>,
-    agent: JoinHandle<()>,
+    agent: JoinHandle<u64>,
     draining: CancellationToken,
 }
 
@@ -34,7 +36,7 @@ impl Client {
         let (near, far) = duplex(64 * 1024);
         let draining = CancellationToken::new();
         let core = Arc::clone(&bed.agent.core);
-        let agent = tokio::spawn(serve_tunnel(core, far, draining.clone()));
+        let agent = tokio::spawn(serve_tunnel(core, far, None, draining.clone()));
         let (session, _incoming, driver) = mux::start(near, Role::Client, mux::Config::default());
         Self {
             session,
@@ -186,8 +188,14 @@ async fn draining_cuts_upgraded_streams_off_at_the_limit() {
     tokio::time::sleep(DRAIN_LIMIT / 2).await;
     api.send("still alive").await;
     read_until(&mut stream, "still alive").await;
-    client.agent.await.expect("no panic");
+    assert_eq!(client.agent.await.expect("no panic"), 1, "one was cut off");
     assert_eq!(start.elapsed(), DRAIN_LIMIT);
+    let metrics = bed.agent.core.metrics_text();
+    assert!(
+        metrics.contains("acc_drain_cut_streams_total 1\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("acc_requests_in_flight 0\n"), "{metrics}");
     api.rest().await;
     assert!(read_to_end(&mut stream).await.1.is_err());
 }

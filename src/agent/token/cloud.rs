@@ -191,7 +191,9 @@ pub(super) fn base_url(text: &str) -> Result<String> {
     };
     let url: http::Uri = text.parse().map_err(|_| invalid())?;
     let authority = url.authority().ok_or_else(invalid)?;
+    let has_no_port = authority.as_str() == authority.host();
     if url.scheme_str() != Some("https")
+        || !(has_no_port || authority.port_u16().is_some())
         || authority.as_str().contains('@')
         || url.path_and_query().is_some_and(|path| path != "/")
         || text.contains('#')
@@ -262,6 +264,8 @@ mod tests {
             "",
             "https://host?x",
             "https://host/#x",
+            "https://host:port",
+            "https://host:",
         ] {
             assert!(Cloud::custom(text).is_err(), "{text}");
             assert!(Cloud::public().with_graph(text).is_err(), "{text}");

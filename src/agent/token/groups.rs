@@ -312,6 +312,3 @@ fn outage(error: &Error) -> Failure {
     )
     .into()
 }
-
-#[cfg(test)]
-mod tests;

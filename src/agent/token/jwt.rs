@@ -1,10 +1,12 @@
 //! [`Jwt`]: a signed token (RFC 7519, RFC 7515 compact form), read strictly, and the way from unverified to verified.
 
+use std::borrow::Cow;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{claims::Claims, json, keys::Key, rejection::Rejection};
-use crate::agent::identity::RejectReason;
+use crate::agent::identity::{Credential, RejectReason};
 
 /// The longest token, checked before anything is decoded. Tokens with 200 groups have about 10 KiB.
 pub(super) const MAX_TOKEN_BYTES: usize = 32 * 1024;
@@ -147,6 +149,20 @@ impl<'a> Jwt<'a> {
                 RejectReason::Signature,
                 "the token's signature is not valid",
             ))
+        }
+    }
+}
+
+/// Whose token it is, says the token.
+///
+/// Also where other claims are so wrong that the credential itself does not tell: such a token is its issuer's to
+/// refuse, and must not be offered to others.
+pub(super) fn unverified_issuer(credential: &Credential) -> Option<Cow<'_, str>> {
+    match credential.unverified_issuer() {
+        Some(issuer) => Some(Cow::Borrowed(issuer)),
+        None => {
+            let jwt = Jwt::parse(credential.token()).ok()?;
+            Some(Cow::Owned(jwt.unverified("iss")?.as_str()?.to_owned()))
         }
     }
 }

@@ -25,6 +25,8 @@ mod claims;
 mod cloud;
 mod discovery;
 mod entra;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod groups;
 mod json;
 mod jwt;

@@ -14,7 +14,7 @@ use super::{
     cache::Verdicts,
     claims::{Claims, unusable},
     discovery::{Discovery, KeyHosts},
-    jwt::{Jwt, SignatureAlgorithm},
+    jwt::{Jwt, SignatureAlgorithm, unverified_issuer},
     key_store::KeyStore,
     rejection::{Failure, Rejection},
     verifier::{DEFAULT_MAX_LIFETIME, DEFAULT_SKEW, Rules, Verifier},
@@ -188,7 +188,7 @@ impl Authenticator for OpenIdAuthenticator {
         &self,
         credential: &Credential,
     ) -> Result<Authentication, AuthenticationError> {
-        if credential.unverified_issuer() != Some(self.inner.verifier.issuer()) {
+        if unverified_issuer(credential).as_deref() != Some(self.inner.verifier.issuer()) {
             return Ok(Authentication::NotMine);
         }
         let (inner, token) = (Arc::clone(&self.inner), credential.token().to_owned());

@@ -82,7 +82,11 @@ fn j1_only_asymmetric_algorithms_are_read() {
         json!(null),
         json!(["RS256"]),
     ] {
-        let token = format!("{}.{}.", encode(&json!({"alg": algorithm})), encode(&json!({})));
+        let token = format!(
+            "{}.{}.",
+            encode(&json!({"alg": algorithm})),
+            encode(&json!({}))
+        );
         assert_eq!(parse_error(&token), RejectReason::Algorithm, "{algorithm}");
     }
     let absent = format!("{}.{}.", encode(&json!({})), encode(&json!({})));
@@ -209,7 +213,10 @@ fn keys_that_must_not_verify_are_left_out() {
         assert!(key(&with(jwk.clone(), &change)).is_err(), "{change}");
     }
     for (jwk, change) in [
-        (&rsa, json!({"use": "sig", "alg": "RS256", "key_ops": ["verify"]})),
+        (
+            &rsa,
+            json!({"use": "sig", "alg": "RS256", "key_ops": ["verify"]}),
+        ),
         (&rsa, json!({"n": modulus(2048)})),
         (&rsa, json!({"n": modulus(4096)})),
         (&rsa, json!({"x5c": ["AAAA"], "x5t": "AAAA"})),
@@ -224,7 +231,12 @@ fn a_key_with_an_algorithm_verifies_nothing_else() {
     let signer = SigningKey::first();
     let token = signer.sign(&json!({"alg": "PS256"}), &json!({}));
     let only_rs256 = key(&with(signer.jwk(), &json!({"alg": "RS256"}))).unwrap();
-    assert!(Jwt::parse(&token).unwrap().verify(&[&only_rs256], ALL).is_err());
+    assert!(
+        Jwt::parse(&token)
+            .unwrap()
+            .verify(&[&only_rs256], ALL)
+            .is_err()
+    );
 }
 
 #[test]
@@ -241,7 +253,12 @@ fn a_key_set_is_bounded_and_has_a_usable_key() {
     let algorithm = SignatureAlgorithm::Rs256;
     assert_eq!(mixed.candidates(Some("first"), algorithm).len(), 1);
     assert_eq!(mixed.candidates(Some("other"), algorithm).len(), 0);
-    assert_eq!(mixed.candidates(Some("first"), SignatureAlgorithm::Es256).len(), 0);
+    assert_eq!(
+        mixed
+            .candidates(Some("first"), SignatureAlgorithm::Es256)
+            .len(),
+        0
+    );
     // Without an id, one fitting key is clear and two are not.
     assert_eq!(mixed.candidates(None, algorithm).len(), 1);
     let two = set(vec![SigningKey::first().jwk(), SigningKey::second().jwk()]).unwrap();

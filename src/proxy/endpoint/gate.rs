@@ -12,6 +12,9 @@ const HTTPS_PORT: u16 = 443;
 ///
 /// The `Host` check stops a web page whose name was re-bound to 127.0.0.1; the `Origin` and `Sec-Fetch-*` check stops
 /// every web page. Neither could show the secret, but a browser must not even be told whether it was right.
+///
+/// An `Origin` that is this endpoint itself passes: Python's WebSocket library, and so the Kubernetes client that uses
+/// it for exec, sends one. The endpoint serves no page from which a browser could send the same.
 pub(super) struct Gate {
     port: u16,
     secret: RunSecret,
@@ -30,11 +33,11 @@ impl Gate {
                  port; use the server address of the kubeconfig that it wrote",
             ));
         }
-        if comes_from_a_browser(&request.headers) {
+        if self.comes_from_a_browser(&request.headers) {
             return Err(Failure::new(
                 Reason::Forbidden,
-                "the local proxy does not serve web pages: the request has an Origin or Sec-Fetch header; use kubectl \
-                 or another Kubernetes client",
+                "the local proxy does not serve web pages: the request has a Sec-Fetch header or the Origin of another \
+                 site; use kubectl or another Kubernetes client",
             ));
         }
         if !self.shows_the_secret(&request.headers) {
@@ -75,6 +78,20 @@ impl Gate {
             && (authority.port_u16().is_some() || authority.as_str() == host)
     }
 
+    fn comes_from_a_browser(&self, headers: &HeaderMap) -> bool {
+        let is_foreign = |origin: &HeaderValue| {
+            !origin
+                .as_bytes()
+                .strip_prefix(b"https://")
+                .and_then(|authority| Authority::try_from(authority).ok())
+                .is_some_and(|authority| self.is_ours(&authority))
+        };
+        headers.get_all(header::ORIGIN).iter().any(is_foreign)
+            || headers
+                .keys()
+                .any(|name| name.as_str().starts_with("sec-fetch-"))
+    }
+
     fn shows_the_secret(&self, headers: &HeaderMap) -> bool {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         match (values.next(), values.next()) {
@@ -82,13 +99,6 @@ impl Gate {
             _ => false,
         }
     }
-}
-
-fn comes_from_a_browser(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ORIGIN)
-        || headers
-            .keys()
-            .any(|name| name.as_str().starts_with("sec-fetch-"))
 }
 
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
@@ -203,7 +213,10 @@ mod tests {
         for header in [
             ("origin", "https://evil.example"),
             ("origin", "null"),
-            ("origin", "https://127.0.0.1:47011"),
+            ("origin", "http://127.0.0.1:47011"),
+            ("origin", "https://127.0.0.1:47012"),
+            ("origin", "https://127.0.0.1:47011/"),
+            ("origin", "https://evil.example@127.0.0.1:47011"),
             ("sec-fetch-site", "same-origin"),
             ("sec-fetch-mode", "navigate"),
         ] {
@@ -214,6 +227,16 @@ mod tests {
             ];
             assert_eq!(admit("/", &headers), Err(Reason::Forbidden), "{header:?}");
         }
+    }
+
+    #[test]
+    fn the_endpoint_itself_is_no_foreign_origin() {
+        let headers = [
+            ("host", "127.0.0.1:47011"),
+            ("authorization", "Bearer SECRET"),
+            ("origin", "https://127.0.0.1:47011"),
+        ];
+        assert_eq!(admit("/", &headers), Ok(()));
     }
 
     #[test]

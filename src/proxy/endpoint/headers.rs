@@ -26,10 +26,12 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What a client has no business to tell the agent: who it is (but for `Impersonate-*`, on which the agent decides),
 /// by which ways it came, how the agent shall audit it, and what is for the relay.
-const NOT_FOR_THE_AGENT: [HeaderName; 8] = [
+const NOT_FOR_THE_AGENT: [HeaderName; 9] = [
     // The run secret is ours, the caller's token is put on at the end.
     header::AUTHORIZATION,
     header::COOKIE,
+    // Judged here; what passed is our own, and means nothing to the API server.
+    header::ORIGIN,
     // Answered here: the HTTP library sends `100 Continue` once the body is first wanted.
     header::EXPECT,
     header::FORWARDED,

@@ -81,6 +81,9 @@
 //! GOAWAY codes: 0 drain (the live streams may end), 1 protocol, 2 unsupported, 3 flow control, 4 stream limit,
 //! 5 stream state, 6 frame size, 7 excessive load, 8 timeout, 9 closed. All but 0 end the session. Codes of RESET and
 //! STOP: 0 cancelled, 1 refused, 2 internal, from 256 on the application's.
+//!
+//! A second GOAWAY may take fewer streams in than the first. So a side leaves without failing a stream: it first takes
+//! the highest id that there is, which only asks the peer to open nothing more, and names the last one a while later.
 
 mod batch;
 mod blocks;

@@ -88,6 +88,16 @@ impl Session {
         self.0.shared.with(|state| state.connection.status())
     }
 
+    /// Asks the peer to open no new streams here, and goes on as before: what the peer opens until it has heard of it
+    /// is taken. So a session is left without failing a stream: [`go_away`](Self::go_away) comes a round trip later,
+    /// or not at all, since a peer that was asked ends the session with its last stream. The peer is told `reason`,
+    /// of which the first 1 KiB counts.
+    pub fn announce_go_away(&self, reason: &str) {
+        self.0
+            .shared
+            .with(|state| state.connection.announce_go_away(reason));
+    }
+
     /// Takes no new streams, either way. The session ends when its last stream has ended. The peer is told
     /// `reason`, of which the first 1 KiB counts.
     pub fn go_away(&self, reason: &str) {

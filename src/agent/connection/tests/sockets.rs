@@ -47,9 +47,8 @@ fn agent(port: u16, trusted_pem: &str, server_name: &str) -> Agent {
 #[tokio::test]
 async fn a_kubeconfigs_trust_and_server_name_hold_and_its_token_is_not_used() {
     let (certificate, key) = certificate();
-    let acceptor =
-        TlsAcceptor::from_pem(certificate.as_bytes(), key.as_bytes(), Alpn::Http2OrHttp1)
-            .expect("an acceptor");
+    let acceptor = TlsAcceptor::from_pem(certificate.as_bytes(), key.as_bytes(), Alpn::Http1)
+        .expect("an acceptor");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let port = listener.local_addr().expect("an address").port();
     let api = tokio::spawn(async move {

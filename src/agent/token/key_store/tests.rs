@@ -156,7 +156,11 @@ async fn renewals_that_fail_are_a_minute_apart() {
         assert!(store.keys_for(Some("first"), RS256).await.is_ok());
         wait(Duration::from_secs(1)).await;
     }
-    assert!((9..=11).contains(&(script.count() - 1)), "{}", script.count());
+    assert!(
+        (9..=11).contains(&(script.count() - 1)),
+        "{}",
+        script.count()
+    );
 }
 
 #[tokio::test(start_paused = true)]

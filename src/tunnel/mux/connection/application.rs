@@ -217,6 +217,17 @@ impl Connection {
         self.offer_streams();
     }
 
+    /// Asks the peer to open nothing new, and takes what it opens before it has heard of that.
+    pub(in super::super) fn announce_go_away(&mut self, text: &str) {
+        if self.leave_notice.is_some() || self.local_leave.is_some() || self.is_closing() {
+            return;
+        }
+        self.leave_notice = Some(Leave {
+            reason: reason(text),
+            sent: false,
+        });
+    }
+
     /// No new streams either way; the session ends with its last stream.
     pub(in super::super) fn go_away(&mut self, text: &str) {
         if self.local_leave.is_some() || self.is_closing() {

@@ -65,6 +65,8 @@ pub(super) struct Connection {
     pinned: usize,
     control: ControlBudget,
     liveness: Liveness,
+    /// The announcement that a GOAWAY of our own will come.
+    leave_notice: Option<Leave>,
     local_leave: Option<Leave>,
     /// The last of our streams that the peer takes, once it is going away.
     peer_leave: Option<u32>,
@@ -182,6 +184,7 @@ impl Connection {
             pinned: 0,
             control: ControlBudget::new(now),
             liveness: Liveness::new(now, config.silence),
+            leave_notice: None,
             local_leave: None,
             peer_leave: None,
             ignored: 0,
@@ -210,7 +213,7 @@ impl Connection {
                 Ending::Failed,
                 None,
             );
-        } else if self.is_going_away() && self.live == 0 {
+        } else if (self.is_going_away() || self.leave_notice.is_some()) && self.live == 0 {
             self.end(drained(), Ending::Clean, None);
         } else {
             self.end(

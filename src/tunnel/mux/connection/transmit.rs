@@ -6,7 +6,7 @@ use super::super::{
     batch::{BATCH_LENGTH, Batch},
     config::{CLOSE_TIMEOUT, MAX_FRAME, SHARED_FRAME},
     frame::{Flags, Frame, HEADER_LENGTH, METADATA_LENGTH, encode_data_header},
-    id::StreamId,
+    id::{MAX_STREAM_COUNT, StreamId},
     schedule::Lane,
     settings::PREFACE,
     state::{ReceiveState, SendState},
@@ -31,6 +31,7 @@ impl Connection {
             self.transmit_session_frames(now, batch);
             self.transmit_control(batch);
             self.transmit_opens(batch);
+            self.transmit_leave_notice(batch);
             self.transmit_go_away(batch);
             self.transmit_data(batch);
             if self.has_run_out() {
@@ -49,6 +50,7 @@ impl Connection {
             || self.outbox.pong.is_some()
             || self.outbox.max_streams
             || self.liveness.is_ping_due()
+            || self.leave_notice.as_ref().is_some_and(|leave| !leave.sent)
             || self.local_leave.as_ref().is_some_and(|leave| !leave.sent)
             || !self.scheduler.is_empty()
             || self.has_run_out()
@@ -140,6 +142,21 @@ impl Connection {
                     self.transmit_frame(id, batch);
                 }
             }
+        }
+    }
+
+    /// A GOAWAY that takes every stream: a request to the peer, which costs no stream that is under way.
+    fn transmit_leave_notice(&mut self, batch: &mut Batch) {
+        let last_stream = StreamId::nth(self.role.peer(), MAX_STREAM_COUNT - 1).value();
+        if let Some(notice) = &mut self.leave_notice
+            && !std::mem::replace(&mut notice.sent, true)
+        {
+            let frame = Frame::GoAway {
+                last_stream,
+                code: super::CloseCode::DRAIN,
+                reason: super::reason(&notice.reason),
+            };
+            batch.write(|out| frame.encode(out));
         }
     }
 

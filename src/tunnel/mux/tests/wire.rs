@@ -240,6 +240,30 @@ fn going_away_names_the_last_stream_that_is_taken() {
 }
 
 #[test]
+fn an_announced_departure_fails_no_stream() {
+    let mut server = Scripted::ready(Role::Server);
+    server.connection.announce_go_away("bye");
+    server.connection.announce_go_away("again");
+    #[rustfmt::skip]
+    let expected = [
+        0, 0, 11, 0x80, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xfd, 0, 0, 0, 0, b'b', b'y', b'e',
+    ];
+    assert_eq!(server.sent(), expected, "once");
+    assert!(!server.connection.is_going_away() && !server.connection.is_closing());
+    // What crossed it is taken.
+    server.feed(&open(1, b"", b"kept"));
+    assert!(server.connection.accept().is_ready());
+    server.connection.go_away("now");
+    #[rustfmt::skip]
+    let expected = [
+        0, 0, 11, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, b'n', b'o', b'w',
+    ];
+    assert!(server.sent().ends_with(&expected));
+    server.feed(&open(3, b"", b"lost"));
+    assert_eq!(server.connection.held_streams(), 1);
+}
+
+#[test]
 fn streams_that_the_peer_did_not_take_fail_as_such() {
     let mut client = Scripted::ready(Role::Client);
     let opened: Vec<_> = (0..2)

@@ -1,0 +1,184 @@
+//! Whom the agent lets in: its flags, and what they make of the agent.
+
+use std::{path::PathBuf, time::Duration};
+
+use arc_cluster_connect::{
+    Error, ErrorKind, Result,
+    agent::{
+        AgentBuilder, AgentCredential, Cloud, EntraAuthenticator, Impersonation,
+        OpenIdAuthenticator, ServiceAccountTokens, StreamLifetime, TenantId,
+    },
+    net::TrustRoots,
+};
+use clap::Args;
+
+use super::common;
+
+#[derive(Args)]
+#[command(next_help_heading = "Callers")]
+pub struct CallerArguments {
+    /// Let callers in who bring a service account's bearer token; the API server checks it
+    #[arg(long)]
+    allow_service_account_tokens: bool,
+
+    /// Let users and service principals of this Entra ID tenant in
+    #[arg(long, value_name = "ID")]
+    entra_tenant: Option<String>,
+
+    /// Application for which their tokens have to be; without it, that of Azure Arc's cluster connect
+    #[arg(long, value_name = "ID", requires = "entra_tenant")]
+    entra_client_id: Option<String>,
+
+    /// Entra ID's sign-in address; without it, that of Azure's public cloud
+    #[arg(long, value_name = "URL", requires = "entra_tenant")]
+    entra_authority: Option<String>,
+
+    /// Certificate authority (PEM) of a sign-in address that no public one vouches for
+    #[arg(long, value_name = "FILE", requires = "entra_tenant")]
+    entra_ca: Option<PathBuf>,
+
+    /// Let users of this OpenID Connect issuer in
+    #[arg(long, value_name = "URL", requires = "oidc_audience")]
+    oidc_issuer: Option<String>,
+
+    /// Audience (client id) for which their tokens have to be
+    #[arg(long, value_name = "AUD", requires = "oidc_issuer")]
+    oidc_audience: Option<String>,
+
+    /// Claim that becomes the user name; without it, `sub`
+    #[arg(long, value_name = "C", requires = "oidc_issuer")]
+    oidc_username_claim: Option<String>,
+
+    /// Claim that becomes the groups; without it, there are none
+    #[arg(long, value_name = "C", requires = "oidc_issuer")]
+    oidc_groups_claim: Option<String>,
+
+    /// Certificate authority (PEM) of the issuer; without it, the platform's
+    #[arg(long, value_name = "FILE", requires = "oidc_issuer")]
+    oidc_ca: Option<PathBuf>,
+
+    /// Token of the service account that may impersonate; without it, that of this pod. Read again when it changes
+    #[arg(long, value_name = "FILE")]
+    impersonator_token_file: Option<PathBuf>,
+
+    /// Let callers act as others (kubectl --as) where the API server says that they may
+    #[arg(long)]
+    allow_impersonation: bool,
+
+    /// End watches, exec and port-forward this long after the token that opened them has expired
+    #[arg(long, value_name = "SECONDS")]
+    stream_grace: Option<u64>,
+}
+
+impl CallerArguments {
+    /// Sets up who is let in.
+    pub fn apply(&self, mut builder: AgentBuilder) -> Result<AgentBuilder> {
+        if !self.allow_service_account_tokens
+            && self.entra_tenant.is_none()
+            && self.oidc_issuer.is_none()
+        {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "no kind of caller is allowed, so nobody could use this agent",
+            )
+            .with_help(
+                "pass --allow-service-account-tokens, --entra-tenant or --oidc-issuer, or several of them",
+            ));
+        }
+        if let Some(tenant) = &self.entra_tenant {
+            builder = builder.authenticator(self.entra(tenant)?);
+        }
+        if let (Some(issuer), Some(audience)) = (&self.oidc_issuer, &self.oidc_audience) {
+            builder = builder.authenticator(self.openid(issuer, audience)?);
+        }
+        if self.entra_tenant.is_some() || self.oidc_issuer.is_some() {
+            builder = builder.agent_credential(self.credential()?);
+        }
+        if self.allow_service_account_tokens {
+            builder = builder.service_account_tokens(ServiceAccountTokens::PassThrough);
+        }
+        if self.allow_impersonation {
+            builder = builder.impersonation(Impersonation::SubjectAccessReview);
+        }
+        if let Some(seconds) = self.stream_grace {
+            builder = builder.stream_lifetime(StreamLifetime::Token {
+                grace: Duration::from_secs(seconds),
+            });
+        }
+        Ok(builder)
+    }
+
+    fn entra(&self, tenant: &str) -> Result<EntraAuthenticator> {
+        let mut builder = EntraAuthenticator::builder(TenantId::parse(tenant)?)
+            .connector(common::connector(self.entra_ca.as_deref())?);
+        if let Some(client_id) = &self.entra_client_id {
+            builder = builder.audience(client_id);
+        }
+        if let Some(authority) = &self.entra_authority {
+            builder = builder.cloud(cloud(authority)?);
+        }
+        let entra = builder.build()?;
+        preload("Entra ID", {
+            let entra = entra.clone();
+            async move { entra.preload().await }
+        });
+        Ok(entra)
+    }
+
+    fn openid(&self, issuer: &str, audience: &str) -> Result<OpenIdAuthenticator> {
+        let mut builder = OpenIdAuthenticator::builder(issuer, audience);
+        if let Some(claim) = &self.oidc_username_claim {
+            builder = builder.username_claim(claim);
+        }
+        if let Some(claim) = &self.oidc_groups_claim {
+            builder = builder.groups_claim(claim);
+        }
+        if let Some(path) = &self.oidc_ca {
+            builder = builder.trust_roots(TrustRoots::platform().and_file(path)?);
+        }
+        let openid = builder.build()?;
+        preload("the OpenID Connect issuer", {
+            let openid = openid.clone();
+            async move { openid.preload().await }
+        });
+        Ok(openid)
+    }
+
+    fn credential(&self) -> Result<AgentCredential> {
+        match &self.impersonator_token_file {
+            Some(path) => AgentCredential::file(path),
+            None => AgentCredential::in_cluster().map_err(|error| {
+                Error::new(
+                    error.kind(),
+                    "the agent has no token under which to act for its callers",
+                )
+                .with_source(error)
+                .with_help("pass --impersonator-token-file FILE, or run the agent in a pod")
+            }),
+        }
+    }
+}
+
+/// The cloud of a sign-in address. Sovereign clouds have other addresses for tokens than for signing in.
+fn cloud(authority: &str) -> Result<Cloud> {
+    match authority.trim_end_matches('/') {
+        "https://login.microsoftonline.com" => Ok(Cloud::public()),
+        "https://login.microsoftonline.us" => Ok(Cloud::us_government()),
+        "https://login.chinacloudapi.cn" | "https://login.partner.microsoftonline.cn" => {
+            Ok(Cloud::china())
+        }
+        other => Cloud::custom(other),
+    }
+}
+
+/// Reads an issuer's keys ahead of the first caller. An issuer that is out of reach now may be back by then.
+fn preload(issuer: &'static str, keys: impl Future<Output = Result<()>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(error) = keys.await {
+            common::warn(format_args!(
+                "the keys of {issuer} can not be read yet: {}",
+                error.report()
+            ));
+        }
+    });
+}
