@@ -25,6 +25,8 @@ mod body;
 mod connection;
 mod correlation;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod impersonation;

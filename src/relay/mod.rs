@@ -23,6 +23,8 @@ mod backoff;
 mod connection_string;
 mod control;
 mod credential;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 mod incoming;
 mod keep_alive;
