@@ -5,14 +5,14 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-pub(super) struct Certificate {
-    pub(super) ca_pem: String,
-    pub(super) chain_pem: String,
-    pub(super) key_pem: String,
+pub struct Certificate {
+    pub ca_pem: String,
+    pub chain_pem: String,
+    pub key_pem: String,
 }
 
 impl Certificate {
-    pub(super) fn generate() -> Self {
+    pub fn generate() -> Self {
         Self::try_generate().expect("fixed, well-formed certificate parameters can be signed")
     }
 

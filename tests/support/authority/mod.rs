@@ -4,7 +4,7 @@
 //! It stands alone: nothing here knows how the agent checks what it is given. Its private keys are committed, for tests
 //! only: making RSA keys takes seconds, and vectors should not change from run to run.
 
-mod certificate;
+pub mod certificate;
 mod directory;
 mod faults;
 mod key;
