@@ -8,6 +8,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod enable_features;
 mod exec;
 mod proxy;
 mod session;
@@ -33,6 +34,10 @@ enum Command {
     Proxy(proxy::Arguments),
     /// Run one command with a private kubeconfig that reaches the cluster, and pass its exit code on
     Exec(exec::Arguments),
+    /// Install the agent in the cluster that a kubeconfig names, and wait until it serves
+    EnableFeatures(enable_features::EnableArguments),
+    /// Take away what enable-features installed
+    DisableFeatures(enable_features::DisableArguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Proxy(arguments) => proxy::run(arguments).await,
             Command::Exec(arguments) => exec::run(arguments).await,
+            Command::EnableFeatures(arguments) => enable_features::enable(arguments).await,
+            Command::DisableFeatures(arguments) => enable_features::disable(arguments).await,
         }
     })
 }

@@ -25,16 +25,23 @@ pub(super) enum RequestBody {
     Empty,
     /// Of a question of the agent's own.
     Whole(Bytes),
-    /// A caller's.
-    Caller(Incoming, Arc<Traffic>),
+    /// A caller's, and where its bytes are counted.
+    Caller(Incoming, Option<Arc<Traffic>>),
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Incoming, traffic: Arc<Traffic>) -> Self {
+    pub(super) fn new(body: Incoming) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Caller(body, traffic)
+            Self::Caller(body, None)
+        }
+    }
+
+    pub(super) fn counted(self, traffic: &Arc<Traffic>) -> Self {
+        match self {
+            Self::Caller(body, _) => Self::Caller(body, Some(Arc::clone(traffic))),
+            other => other,
         }
     }
 
@@ -70,7 +77,7 @@ impl Body for RequestBody {
         };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame {
-            if let Some(data) = frame.data_ref() {
+            if let (Some(data), Some(traffic)) = (frame.data_ref(), traffic) {
                 traffic.add(Direction::ToApiServer, data.len());
             }
             if let Some(trailers) = frame.trailers_mut() {

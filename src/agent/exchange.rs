@@ -95,7 +95,7 @@ impl Exchange {
                 admitted.method,
                 admitted.target,
                 admitted.headers,
-                RequestBody::new(body, Arc::clone(record.traffic())),
+                RequestBody::new(body).counted(record.traffic()),
             );
             let response = upstream
                 .await
@@ -203,6 +203,7 @@ impl Exchange {
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
         let caller = core.callers.identify(&head).await?;
         record.set_caller(summary(&caller.standing));
+        record.hold_of_caller(core.caller_places.take(&caller.standing)?);
         end.set(core.stream_lifetime, caller.expires_at);
         refuse_browsers(&head.headers)?;
         let target = requested_target(&head)?;
@@ -277,10 +278,6 @@ fn pass_on(mut response: Response<UpstreamBody>) -> Result<Response<UpstreamBody
 }
 
 /// The API server's answer to a request for a change of protocol.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one for a moment for each upgrade"
-)]
 enum Answer {
     Switching {
         response: Response<()>,

@@ -14,7 +14,8 @@
 //!
 //! # Limits
 //! A request's head: 64 KiB, 200 headers, a target of 16 KiB, 30 seconds to arrive. A token: 32 KiB. Requests in
-//! flight: [`AgentBuilder::max_requests`] and [`AgentBuilder::max_requests_per_connection`]. Tunnel connections: 256.
+//! flight: [`AgentBuilder::max_requests`], [`AgentBuilder::max_requests_per_connection`] and
+//! [`AgentBuilder::max_requests_per_caller`]. Tunnel connections: 256. An [`Identity`]: 2 000 groups, 160 KiB.
 //! Bodies and responses have no limit, of size or of time.
 
 mod admission;
@@ -22,6 +23,7 @@ mod api_server;
 mod audit;
 mod authorization;
 mod body;
+mod caller_places;
 mod connection;
 mod correlation;
 mod exchange;
@@ -83,6 +85,7 @@ pub use token::{
 };
 
 use authorization::Reviews;
+use caller_places::CallerPlaces;
 use connection::Scope;
 use health::Readiness;
 use identity::Callers;
@@ -100,6 +103,9 @@ const DEFAULT_MAX_REQUESTS: usize = 2_000;
 /// some 200 kinds.
 const DEFAULT_MAX_REQUESTS_PER_CONNECTION: usize = 500;
 
+/// Requests in flight of one caller, over all tunnel connections, so that one who opens many leaves room for others.
+const DEFAULT_MAX_REQUESTS_PER_CALLER: usize = 1_500;
+
 /// Serves the streams of tunnels against one API server. Cheap to clone; clones share connections and limits.
 #[derive(Clone)]
 pub struct Agent {
@@ -113,6 +119,7 @@ struct Core {
     agent_credential: Option<AgentCredential>,
     uid_right: UidRight,
     header_policy: HeaderPolicy,
+    caller_places: CallerPlaces,
     reviews: Reviews,
     policy: Option<Arc<dyn RequestPolicy>>,
     stream_lifetime: StreamLifetime,
@@ -160,6 +167,7 @@ impl Agent {
             stream_lifetime: StreamLifetime::default(),
             max_requests: DEFAULT_MAX_REQUESTS,
             max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
+            max_requests_per_caller: DEFAULT_MAX_REQUESTS_PER_CALLER,
             stripped_headers: Vec::new(),
             audit: Arc::new(NoAudit),
             drain_limit: serve::DRAIN_LIMIT,
@@ -239,6 +247,7 @@ pub struct AgentBuilder {
     stream_lifetime: StreamLifetime,
     max_requests: usize,
     max_requests_per_connection: usize,
+    max_requests_per_caller: usize,
     stripped_headers: Vec<String>,
     audit: Arc<dyn AuditSink>,
     drain_limit: Duration,
@@ -315,6 +324,14 @@ impl AgentBuilder {
         self
     }
 
+    /// Sets how many of them one caller may have, over all tunnel connections; 1500 unless this is called. Callers
+    /// that the agent does not know by name are told apart by their tokens.
+    #[must_use]
+    pub fn max_requests_per_caller(mut self, max_requests: usize) -> Self {
+        self.max_requests_per_caller = max_requests;
+        self
+    }
+
     /// Drops also those of a caller's headers whose names start with `prefix`.
     ///
     /// `X-Remote-*` always goes. A cluster whose `extension-apiserver-authentication` names other front-proxy
@@ -366,7 +383,13 @@ impl AgentBuilder {
             )
             .with_help("give it the token of a service account that may impersonate"));
         }
-        if self.max_requests == 0 || self.max_requests_per_connection == 0 {
+        if [
+            self.max_requests,
+            self.max_requests_per_connection,
+            self.max_requests_per_caller,
+        ]
+        .contains(&0)
+        {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "the agent's limit of requests in flight is zero",
@@ -400,6 +423,7 @@ impl AgentBuilder {
                 agent_credential: self.agent_credential,
                 uid_right: UidRight::default(),
                 header_policy,
+                caller_places: CallerPlaces::new(self.max_requests_per_caller),
                 reviews: Reviews::new(),
                 policy: self.policy,
                 stream_lifetime: self.stream_lifetime,

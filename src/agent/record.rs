@@ -20,6 +20,7 @@ use super::{
         AuditCaller, AuditDecision, AuditEvent, AuditOutcome, AuditStage, CallerSummary,
         RequestInfo,
     },
+    caller_places::CallerPlace,
     correlation::{AuditId, CorrelationId},
     metrics::{Direction, RequestKind},
     request_head::RequestHead,
@@ -48,6 +49,7 @@ pub(super) struct RequestRecord {
     closing: CancellationToken,
     traffic: Arc<Traffic>,
     places: Option<Places>,
+    of_caller: Option<CallerPlace>,
     /// Goes last: the request is over when all that its end brings is done.
     _in_flight: TaskTrackerToken,
 }
@@ -119,6 +121,7 @@ impl RequestRecord {
                 to_caller: AtomicU64::new(0),
             }),
             places: None,
+            of_caller: None,
             _in_flight: core.requests.token(),
             core,
         }
@@ -127,6 +130,11 @@ impl RequestRecord {
     /// Keeps the request's places for as long as it lasts.
     pub(super) fn hold(&mut self, places: Places) {
         self.places = Some(places);
+    }
+
+    /// Keeps the place among its caller's for as long as it lasts.
+    pub(super) fn hold_of_caller(&mut self, place: CallerPlace) {
+        self.of_caller = Some(place);
     }
 
     /// Authentication knows the caller.

@@ -25,7 +25,14 @@ const IN_CLUSTER_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/to
 /// `impersonate`, and best with no other.
 ///
 /// It never reaches the API server without the identity of a caller beside it: within this crate nothing can be done
-/// with it but to write both at once.
+/// with it but to write both at once. A program can hand it over, and not get the token back:
+///
+/// ```compile_fail,E0624
+/// # use arc_cluster_connect::agent::AgentCredential;
+/// # async fn no(credential: AgentCredential) {
+/// let token = credential.token().await;
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct AgentCredential {
     provider: Arc<dyn AuthProvider>,

@@ -44,6 +44,22 @@ const AGENT_PREFIX: &str = "arc.azure.com/original-";
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Neither of these is possible:
+///
+/// ```compile_fail,E0451
+/// # use arc_cluster_connect::agent::Identity;
+/// # fn no(known: Identity) -> Identity {
+/// Identity { user: "root".to_owned(), ..known }
+/// # }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use arc_cluster_connect::agent::Identity;
+/// # fn no() -> Identity {
+/// serde_json::from_str(r#"{"user":"root"}"#).unwrap()
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     user: String,

@@ -206,7 +206,12 @@ impl IdleConnections {
 
 impl IdleConnection {
     fn is_usable(&self) -> bool {
-        self.connection.sender.is_ready() && self.since.elapsed() < IDLE_LIMIT
+        let alive = match self.age {
+            // Not ready before its task has run once, and good all the same.
+            Age::New => !self.connection.sender.is_closed(),
+            Age::Kept => self.connection.sender.is_ready(),
+        };
+        alive && self.since.elapsed() < IDLE_LIMIT
     }
 }
 

@@ -472,3 +472,23 @@ async fn j10_streams_last_unless_that_is_asked_for() {
     api.send("still here").await;
     exec.until("still here").await;
 }
+
+#[tokio::test]
+async fn one_callers_requests_leave_room_for_others() {
+    let mut bed = Bed::with_known_callers(|builder| builder.max_requests_per_caller(1));
+    let first = asks(&bed, "known.ada", "GET /watch HTTP/1.1").await;
+    let mut api = bed.impersonated.connection().await;
+    api.head().await;
+    // Over another tunnel connection, too.
+    let mut second = asks(&bed, "known.ada", "GET / HTTP/1.1").await;
+    let (code, status) = second.status().await;
+    assert_eq!(code, 429);
+    assert_eq!(status["details"]["retryAfterSeconds"], 1);
+    let _other = asks(&bed, "known.eve", "GET / HTTP/1.1").await;
+    bed.impersonated.connection().await.head().await;
+    // The end of the first one frees its place.
+    drop(first);
+    api.rest().await;
+    let _again = asks(&bed, "known.ada", "GET / HTTP/1.1").await;
+    bed.impersonated.connection().await.head().await;
+}
