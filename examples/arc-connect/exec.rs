@@ -35,10 +35,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
         () = common::stop_requested() => return Ok(ExitCode::from(128 + SIGINT)),
     };
     let result = run_command(&arguments.command, &session).await;
-    let closed = session.close().await;
-    let code = result?;
-    closed?;
-    Ok(code)
+    // The command's exit code is what the caller acts on: a tunnel that closes late does not change it.
+    if let Err(error) = session.close().await {
+        common::warn(error.report());
+    }
+    result
 }
 
 async fn run_command(command: &[OsString], session: &Session) -> Result<ExitCode> {

@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
 };
 
@@ -47,12 +48,14 @@ pub struct Arguments {
 }
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
+    // One wait from the start to the end: a Ctrl-C while the kubeconfig is written is not lost.
+    let mut stop = pin!(common::stop_requested());
     let session = tokio::select! {
         session = Session::start(&arguments.session, arguments.port) => session?,
-        () = common::stop_requested() => return Ok(ExitCode::SUCCESS),
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
     let placed = place(&arguments, &session)?;
-    let served = serve(&arguments, &session, &placed).await;
+    let served = serve(&arguments, &session, &placed, stop).await;
 
     // The kubeconfig is put back whatever happened, and first: it must not point at a closed port.
     let undone = match placed.receipt {
@@ -104,7 +107,12 @@ fn place(arguments: &Arguments, session: &Session) -> Result<Placed> {
     })
 }
 
-async fn serve(arguments: &Arguments, session: &Session, placed: &Placed) -> Result<()> {
+async fn serve(
+    arguments: &Arguments,
+    session: &Session,
+    placed: &Placed,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
     common::progress(format_args!("ready: {}", session.server));
     if let Some(path) = &placed.path {
         common::progress(format_args!(
@@ -124,7 +132,7 @@ async fn serve(arguments: &Arguments, session: &Session, placed: &Placed) -> Res
         }),
     )?;
     tokio::select! {
-        () = common::stop_requested() => {}
+        () = stop => {}
         () = tell_changes(session) => {}
     }
     Ok(())

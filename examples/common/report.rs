@@ -10,22 +10,22 @@ use arc_cluster_connect::Error;
 
 /// Something is under way.
 pub fn progress(text: impl Display) {
-    eprintln!("{text}");
+    eprintln!("{}", printable(text));
 }
 
 /// Something worth knowing.
 pub fn note(text: impl Display) {
-    eprintln!("{} {text}", label("note:", "36"));
+    eprintln!("{} {}", label("note:", "36"), printable(text));
 }
 
 /// Something that the user should change.
 pub fn warn(text: impl Display) {
-    eprintln!("{} {text}", label("warning:", "33"));
+    eprintln!("{} {}", label("warning:", "33"), printable(text));
 }
 
 /// Why the program ends: what failed, its causes, what to do next.
 pub fn failure(error: &Error) {
-    eprintln!("{} {error}", label("error:", "31"));
+    eprintln!("{} {}", label("error:", "31"), printable(error));
     let mut shown = error.to_string();
     let mut help = error.help().map(str::to_owned);
     let mut next = error.source();
@@ -33,7 +33,7 @@ pub fn failure(error: &Error) {
         let text = cause.to_string();
         // Wrappers such as `io::Error` repeat their cause's text.
         if !shown.ends_with(&text) {
-            eprintln!("  because: {text}");
+            eprintln!("  because: {}", printable(&text));
         }
         shown = text;
         if help.is_none() {
@@ -44,11 +44,19 @@ pub fn failure(error: &Error) {
         next = cause.source();
     }
     if let Some(tracking_id) = error.tracking_id() {
-        eprintln!("  tracking id: {tracking_id}");
+        eprintln!("  tracking id: {}", printable(tracking_id));
     }
     if let Some(help) = help {
-        eprintln!("{} {help}", label("what to do:", "36"));
+        eprintln!("{} {}", label("what to do:", "36"), printable(help));
     }
+}
+
+/// Errors repeat what peers say, and a terminal obeys its control characters.
+fn printable(text: impl Display) -> String {
+    text.to_string()
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .collect()
 }
 
 fn label(text: &str, colour: &str) -> String {

@@ -20,6 +20,28 @@ use crate::Result;
 ///
 /// Called for each request, so implementations cache. Implementations must be cancel-safe: a dropped future leaves the
 /// provider as it was.
+///
+/// ```
+/// use arc_cluster_connect::{
+///     AuthProvider, Error, ErrorKind, Result,
+///     auth::{AccessToken, TokenRequest},
+/// };
+/// use async_trait::async_trait;
+///
+/// /// The token of whoever started the program.
+/// struct Environment;
+///
+/// #[async_trait]
+/// impl AuthProvider for Environment {
+///     async fn token(&self, _: &TokenRequest) -> Result<AccessToken> {
+///         let token = std::env::var("CALLER_TOKEN").map_err(|_| {
+///             Error::new(ErrorKind::Unauthorized, "CALLER_TOKEN is not set")
+///                 .with_help("export the token of `kubectl create token NAME`")
+///         })?;
+///         Ok(AccessToken::new(token, None))
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait AuthProvider: Send + Sync {
     /// A token that is valid now.

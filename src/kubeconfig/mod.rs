@@ -12,8 +12,6 @@ mod token;
 mod value;
 mod yaml;
 
-use secrecy::{ExposeSecret, SecretString};
-
 pub use merge::CurrentContext;
 pub use model::{Cluster, Context, Kubeconfig, NamedCluster, NamedContext, NamedUser, User};
 pub use resolve::ResolvedContext;
@@ -25,6 +23,30 @@ pub use value::Fields;
 use crate::Result;
 
 /// Turns a local endpoint into a kubeconfig. Synchronous and pure: no file is touched.
+///
+/// ```
+/// use arc_cluster_connect::{
+///     KubeconfigBuilder, Result,
+///     kubeconfig::{Kubeconfig, ProxyEndpoint, TokenKubeconfig},
+/// };
+///
+/// /// A context that starts in the team's own namespace.
+/// struct OfTeam {
+///     namespace: String,
+/// }
+///
+/// impl KubeconfigBuilder for OfTeam {
+///     fn build(&self, endpoint: &ProxyEndpoint) -> Result<Kubeconfig> {
+///         let mut kubeconfig = TokenKubeconfig::new("till-7").build(endpoint)?;
+///         kubeconfig.contexts[0].context.namespace = Some(self.namespace.clone());
+///         Ok(kubeconfig)
+///     }
+/// }
+/// # let endpoint = ProxyEndpoint::new("https://127.0.0.1:1/proxies/ab", "PEM", "secret".into());
+/// # let built = OfTeam { namespace: "tills".to_owned() }.build(&endpoint)?;
+/// # assert_eq!(built.contexts[0].context.namespace.as_deref(), Some("tills"));
+/// # Ok::<(), arc_cluster_connect::Error>(())
+/// ```
 pub trait KubeconfigBuilder {
     /// The kubeconfig with which a Kubernetes tool reaches `endpoint`.
     ///
@@ -38,7 +60,7 @@ pub trait KubeconfigBuilder {
 pub struct ProxyEndpoint {
     server: String,
     certificate_authority_pem: String,
-    secret: SecretString,
+    secret: Secret,
 }
 
 impl ProxyEndpoint {
@@ -46,7 +68,7 @@ impl ProxyEndpoint {
     pub fn new(
         server: impl Into<String>,
         certificate_authority_pem: impl Into<String>,
-        secret: SecretString,
+        secret: Secret,
     ) -> Self {
         Self {
             server: server.into(),
@@ -67,6 +89,6 @@ impl ProxyEndpoint {
 
     /// The bearer token without which the endpoint answers 401.
     pub fn secret(&self) -> &str {
-        self.secret.expose_secret()
+        self.secret.expose()
     }
 }

@@ -1,5 +1,7 @@
-//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`.
+//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`. Also when to
+//! dial again.
 
+mod backoff;
 mod http;
 mod stream;
 mod tls;
@@ -8,9 +10,13 @@ use std::{fmt, io, time::Duration};
 
 use tokio::net::TcpStream;
 
-pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse};
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
+
+pub(crate) use self::{
+    backoff::{Backoff, Jitter, random_jitter},
+    http::{HttpClient, HttpRequest, HttpResponse},
+};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -87,6 +93,19 @@ impl fmt::Display for Endpoint {
 /// Dials [`Endpoint`]s: TCP with `TCP_NODELAY`, then TLS with the platform's trust roots or those given.
 ///
 /// Cheap to clone; clones share the TLS configuration and its session cache.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use arc_cluster_connect::net::{Alpn, Connector, Endpoint, Security, TrustRoots};
+///
+/// # async fn example() -> arc_cluster_connect::Result<()> {
+/// let roots = TrustRoots::platform().and_file(Path::new("corporate-ca.pem"))?;
+/// let endpoint = Endpoint::new("relay.example", 443, Security::Tls);
+/// let stream = Connector::new(roots)?.connect(&endpoint, Alpn::Http1).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: tls::TlsConnector,

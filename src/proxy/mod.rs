@@ -92,7 +92,7 @@ impl Proxy {
         Some(ProxyEndpoint::new(
             format!("https://{}{}", self.local_addr, endpoint::base_path(id)),
             self.certificate_pem.clone(),
-            self.secret.expose().clone(),
+            self.secret.shared(),
         ))
     }
 

@@ -2,34 +2,33 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
-
-use crate::crypto;
+use crate::{crypto, kubeconfig::Secret};
 
 /// The secret of one run of the proxy.
 ///
 /// The endpoint attaches the caller's own token to whatever passes, so an open port would lend the caller's rights to
 /// every process and every web page on the machine. The kubeconfig of the run carries the secret as bearer token.
 #[derive(Clone)]
-pub(super) struct RunSecret(SecretString);
+pub(super) struct RunSecret(Secret);
 
 impl RunSecret {
     /// 256 bits: beyond guessing for as long as a run can last.
     const BYTES: usize = 32;
 
     pub(super) fn generate() -> Self {
-        Self(SecretString::from(crypto::hex(&crypto::random::<
-            { Self::BYTES },
-        >())))
+        Self(Secret::new(crypto::hex(
+            &crypto::random::<{ Self::BYTES }>(),
+        )))
     }
 
-    pub(super) fn expose(&self) -> &SecretString {
-        &self.0
+    /// For the kubeconfig.
+    pub(super) fn shared(&self) -> Secret {
+        self.0.clone()
     }
 
     /// Compares in a time that does not depend on how much of `candidate` is right.
     pub(super) fn is(&self, candidate: &[u8]) -> bool {
-        crypto::equal(self.0.expose_secret().as_bytes(), candidate)
+        crypto::equal(self.0.expose().as_bytes(), candidate)
     }
 }
 
@@ -46,7 +45,7 @@ mod tests {
     #[test]
     fn every_run_has_its_own_of_256_bits() {
         let (one, other) = (RunSecret::generate(), RunSecret::generate());
-        let text = one.expose().expose_secret();
+        let text = one.0.expose();
         assert_eq!(text.len(), 64);
         assert!(text.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert!(one.is(text.as_bytes()));
@@ -58,6 +57,6 @@ mod tests {
     #[test]
     fn debug_does_not_show_it() {
         let secret = RunSecret::generate();
-        assert!(!format!("{secret:?}").contains(secret.expose().expose_secret()));
+        assert!(!format!("{secret:?}").contains(secret.0.expose()));
     }
 }

@@ -19,7 +19,6 @@
 //! code has met the embedded relay and foreign clients, and never the live service.
 
 mod address;
-mod backoff;
 mod connection_string;
 mod control;
 mod credential;

@@ -20,7 +20,6 @@ use uuid::Uuid;
 
 use super::{
     HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayToken,
-    backoff::{Backoff, Outlook},
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
     handshake::{Party, Upgrade},
     incoming::Dialler,
@@ -31,7 +30,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    net::{Alpn, Connector, NetStream},
+    net::{Alpn, Backoff, Connector, NetStream, random_jitter},
     telemetry::SPAN_RELAY_CONNECT,
 };
 
@@ -84,7 +83,7 @@ impl Registration {
             id = %self.id
         );
         async {
-            let mut backoff = Backoff::default();
+            let mut backoff = Backoff::new(random_jitter);
             while let Some(retry_in) = self.register_once(&mut backoff).await {
                 if self
                     .stop
@@ -119,12 +118,11 @@ impl Registration {
             Err(error) => error,
         };
         // What ended a registration that stood is no reason to believe that the next can not.
-        let outlook = if lived.is_zero() && is_persistent(&error) {
-            Outlook::Persistent
+        let retry_in = if lived.is_zero() && is_persistent(&error) {
+            backoff.after_refusal()
         } else {
-            Outlook::Transient
+            backoff.after_loss(lived)
         };
-        let retry_in = backoff.next_delay(lived, outlook);
         warn!(
             error = error.report(),
             help = error.help(),
@@ -370,6 +368,7 @@ impl Renewal {
 
 /// After three quarters of the life that is left, and five minutes before its end at the latest.
 fn renewal_delay(life: Duration) -> Duration {
+    let life = life.min(LONGEST_LIFE);
     let early = life * 3 / 4;
     match life.checked_sub(RENEWAL_MARGIN) {
         Some(latest) if !latest.is_zero() => early.min(latest),
@@ -416,6 +415,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// For clocks that differ: the relay goes by its own.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
+
+/// A token without a real end has some number for one, with which no clock can be reckoned.
+const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A token that is all but expired must not make a busy loop.
 const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);

@@ -16,6 +16,8 @@ mod direct;
 mod refusal;
 mod relay;
 mod server;
+#[cfg(feature = "proxy")]
+mod splice;
 mod status;
 mod stream;
 mod supervise;
@@ -28,6 +30,8 @@ pub use direct::DirectTunnel;
 pub use refusal::Refusal;
 pub use relay::RelayTunnel;
 pub use server::{IncomingTunnelStream, TunnelServer};
+#[cfg(feature = "proxy")]
+pub(crate) use splice::splice;
 pub use status::{StateStream, TunnelState, TunnelStatus};
 pub use stream::TunnelStream;
 pub use target::{OpenOptions, Target};

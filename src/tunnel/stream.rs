@@ -23,9 +23,30 @@ const READ_SIZE: usize = 16 * 1024;
 /// stream that is dropped before both ends were reached is aborted: the far end sees an error, never a clean end.
 ///
 /// [`read_chunk`](Self::read_chunk) and [`write_chunk`](Self::write_chunk) copy nothing on a stream of the
-/// [multiplexer](super::mux); the [`AsyncRead`] and [`AsyncWrite`] side copies once. Both may be mixed freely.
+/// [multiplexer](super::mux) but chunks below 512 bytes; the [`AsyncRead`] and [`AsyncWrite`] side copies once. Both may be mixed freely.
 ///
 /// It is also a `hyper::rt::Read` and `hyper::rt::Write`, so that hyper's connections run on it without an adapter.
+///
+/// ```
+/// use arc_cluster_connect::tunnel::TunnelStream;
+/// use bytes::Bytes;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (near, mut far) = tokio::io::duplex(1024);
+/// let mut stream = TunnelStream::from_io(near);
+/// stream.write_chunk(Bytes::from_static(b"question")).await?;
+/// stream.shutdown().await?;
+/// let mut question = String::new();
+/// far.read_to_string(&mut question).await?;
+/// assert_eq!(question, "question");
+/// // The other direction is open still.
+/// far.write_all(b"answer").await?;
+/// assert_eq!(stream.read_chunk().await?.unwrap(), "answer");
+/// # Ok(())
+/// # }
+/// ```
 pub struct TunnelStream {
     inner: Inner,
     /// Bytes that arrived and did not fit the reader's buffer.

@@ -4,7 +4,6 @@
 //! that everybody else watches, so a hundred openings that find no connection wait for one dial, and an opening that
 //! is dropped disturbs neither the dial nor the others.
 
-mod backoff;
 mod shared;
 mod worker;
 
@@ -18,12 +17,14 @@ use bytes::Bytes;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::{
-    backoff::{Jitter, random_jitter},
     shared::{Cause, Phase, Shared},
     worker::Worker,
 };
 use super::{OpenOptions, StateStream, Target, TunnelStatus, TunnelStream, mux, stream::BytePipe};
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    net::{Jitter, random_jitter},
+};
 
 /// How long an opening waits for a connection unless [`OpenOptions`] says otherwise. Long enough for the waits 0, 1,
 /// 2 and 5 s, in which a relay or agent restarts; short enough that kubectl's user still looks at the screen.

@@ -16,7 +16,8 @@ const OF_HTTP1: [HeaderName; 5] = [
     header::UPGRADE,
 ];
 
-/// The head of `request`: `Host` becomes `:authority`, the target stays byte for byte.
+/// The head of `request`: `Host` becomes `:authority`, the target stays byte for byte, and nothing that says who acts
+/// changes.
 pub(super) fn http2<B>(request: &Request<B>) -> Result<Request<()>> {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();

@@ -20,12 +20,13 @@ use super::{
     headers,
     route::{Route, base_path},
     status::{Failure, Reason},
-    upgrade::{self, BodyPresence, Upgrade},
+    upgrade::{BodyPresence, Upgrade},
 };
 use crate::{
     auth::{AccessToken, Freshness, TokenRequest},
     proxy::{lifetime::Lifetime, registry::Cluster},
     telemetry,
+    tunnel::splice,
 };
 
 /// How long the caller's token may take. A login tool that runs in the background needs seconds.
@@ -203,7 +204,7 @@ impl Forward {
         self.lifetime.spawn(async move {
             // Fails when the client has gone before it got the 101; dropping the other side resets its stream.
             let (client, agent) = tokio::try_join!(on_client, on_agent)?;
-            let end = upgrade::join(TokioIo::new(client), TokioIo::new(agent)).await;
+            let end = splice(TokioIo::new(client), TokioIo::new(agent)).await;
             if let Err(error) = end {
                 tracing::debug!(%error, "an upgraded connection broke");
             }

@@ -109,7 +109,6 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -120,7 +119,7 @@ mod tests {
         let secret = RunSecret::generate();
         let mut request = Request::builder().uri(uri);
         for (name, value) in headers {
-            let value = value.replace("SECRET", secret.expose().expose_secret());
+            let value = value.replace("SECRET", secret.shared().expose());
             request = request.header(*name, value);
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();

@@ -1,27 +1,11 @@
 //! Upgrades: a request that turns its connection into raw bytes (exec, attach, port-forward).
 
-use std::{
-    future::Future,
-    io,
-    pin::{Pin, pin},
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::headers::has_connection_option;
 
 /// The protocols that Kubernetes clients upgrade to.
 const PROTOCOLS: [&str; 2] = ["SPDY/3.1", "websocket"];
-
-/// After one side has ended, how long the other may stay silent. The end of an exec's input is followed by the rest
-/// of its output; a peer that neither sends nor ends has gone without a word.
-pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(30);
-
-/// One per direction: two TLS records.
-const COPY_BUFFER: usize = 32 * 1024;
 
 /// The protocol that a request really asks to upgrade to.
 ///
@@ -70,69 +54,9 @@ fn protocol(headers: &HeaderMap) -> Option<Upgrade> {
         .then(|| Upgrade(only.clone()))
 }
 
-/// Copies both ways until both have ended. The end of one direction is passed on as a half-close, the other goes on.
-///
-/// # Errors
-/// When a side breaks, or stays silent for [`LINGER_LIMIT`] after the other has ended. Both are then dropped as they
-/// are, so that neither peer takes what it got for the whole.
-pub(super) async fn join<A, B>(client: A, agent: B) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite,
-    B: AsyncRead + AsyncWrite,
-{
-    let (client_reader, client_writer) = tokio::io::split(client);
-    let (agent_reader, agent_writer) = tokio::io::split(agent);
-    let moved = AtomicU64::new(0);
-    let mut upload = pin!(copy(client_reader, agent_writer, &moved));
-    let mut download = pin!(copy(agent_reader, client_writer, &moved));
-    tokio::select! {
-        end = &mut upload => {
-            end?;
-            linger(download, &moved).await
-        }
-        end = &mut download => {
-            end?;
-            linger(upload, &moved).await
-        }
-    }
-}
-
-async fn copy(
-    mut reader: impl AsyncRead + Unpin,
-    mut writer: impl AsyncWrite + Unpin,
-    moved: &AtomicU64,
-) -> io::Result<()> {
-    let mut buffer = vec![0; COPY_BUFFER];
-    loop {
-        let count = reader.read(&mut buffer).await?;
-        if count == 0 {
-            return writer.shutdown().await;
-        }
-        writer.write_all(&buffer[..count]).await?;
-        // A keystroke must not wait in a TLS buffer for the next one.
-        writer.flush().await?;
-        moved.fetch_add(count as u64, Ordering::Relaxed);
-    }
-}
-
-async fn linger(
-    mut rest: Pin<&mut impl Future<Output = io::Result<()>>>,
-    moved: &AtomicU64,
-) -> io::Result<()> {
-    loop {
-        let before = moved.load(Ordering::Relaxed);
-        match tokio::time::timeout(LINGER_LIMIT, rest.as_mut()).await {
-            Ok(end) => return end,
-            Err(_) if moved.load(Ordering::Relaxed) != before => {}
-            Err(silence) => return Err(silence.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
 
@@ -197,57 +121,5 @@ mod tests {
             headers.insert(header::UPGRADE, HeaderValue::from_static(answer));
             assert_eq!(upgrade.is_agreed(&headers), agreed, "{answer}");
         }
-    }
-
-    /// The far ends of two pipes that are joined, and the joining.
-    fn joined() -> (
-        DuplexStream,
-        DuplexStream,
-        tokio::task::JoinHandle<io::Result<()>>,
-    ) {
-        let (client, near_client) = duplex(64);
-        let (agent, near_agent) = duplex(64);
-        (client, agent, tokio::spawn(join(near_client, near_agent)))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_tail_follows_a_half_close() {
-        let (mut client, mut agent, joining) = joined();
-        client.write_all(b"input").await.expect("written");
-        client.shutdown().await.expect("closed");
-        let mut input = Vec::new();
-        agent.read_to_end(&mut input).await.expect("read");
-        assert_eq!(input, b"input");
-        // Far longer than the limit in sum, never silent for as long as it.
-        for _ in 0..5 {
-            tokio::time::sleep(LINGER_LIMIT * 3 / 4).await;
-            agent.write_all(b"output").await.expect("written");
-        }
-        drop(agent);
-        let mut output = Vec::new();
-        client.read_to_end(&mut output).await.expect("read");
-        assert_eq!(output, b"output".repeat(5));
-        joining.await.expect("no panic").expect("a clean end");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_after_a_half_close_ends_in_an_error() {
-        let (client, mut agent, joining) = joined();
-        agent.shutdown().await.expect("closed");
-        let start = tokio::time::Instant::now();
-        let error = joining.await.expect("no panic").expect_err("a time-out");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert!(start.elapsed() >= LINGER_LIMIT);
-        assert!(start.elapsed() < LINGER_LIMIT * 3);
-        drop(client);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_alone_is_no_error() {
-        let (mut client, mut agent, joining) = joined();
-        tokio::time::sleep(LINGER_LIMIT * 100).await;
-        client.write_all(b"x").await.expect("written");
-        assert_eq!(agent.read_u8().await.expect("read"), b'x');
-        assert!(!joining.is_finished());
     }
 }

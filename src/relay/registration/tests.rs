@@ -195,6 +195,20 @@ fn renewals_leave_a_margin() {
 }
 
 #[test]
+fn a_token_without_a_real_end_is_no_trouble() {
+    // `se=` of a finished token may be any number that is a time.
+    let now = SystemTime::UNIX_EPOCH;
+    for seconds in [1 << 40, i64::MAX as u64] {
+        let token = RelayToken::new(
+            "SharedAccessSignature".to_owned(),
+            now.checked_add(Duration::from_secs(seconds)),
+        );
+        let renewal = Renewal::new(&token, Instant::now(), now);
+        assert!(renewal.due_at.is_some());
+    }
+}
+
+#[test]
 fn a_renewal_is_tried_three_times() {
     let hybrid_connection =
         HybridConnection::new(Endpoint::new("a", 1, Security::Plain), "hyco").unwrap();

@@ -109,8 +109,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Bridge<T> {
             self.sender.pulse()?;
             self.listener.pulse()?;
         }
-        poll_forward(&mut self.sender, &mut self.listener, cx)?;
-        poll_forward(&mut self.listener, &mut self.sender, cx)?;
+        let turns = [
+            poll_forward(&mut self.sender, &mut self.listener, cx)?,
+            poll_forward(&mut self.listener, &mut self.sender, cx)?,
+        ];
+        if turns.contains(&Turn::Used) {
+            cx.waker().wake_by_ref();
+        }
         // Both are asked, because asking also sends.
         let dones = [self.sender.poll_done(cx)?, self.listener.poll_done(cx)?];
         if dones.iter().all(Poll::is_ready) {
@@ -187,26 +192,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
     }
 }
 
-/// Passes on what `from` sent, as long as `to` has room. Errors are the only result: the rest waits.
+/// How a direction's turn ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// There is nothing to do; the direction's wakers are set.
+    Idle,
+    /// There may be more to do: the other direction's turn comes first.
+    Used,
+}
+
+/// Pieces of one direction in one turn. A piece is at most a block of input, so this is half a MiB; and each costs a
+/// read and a write at most, so that both directions' turns fit into the 128 operations that tokio lets a task do
+/// before it makes it wait.
+const PIECES_PER_TURN: usize = 16;
+
+/// Passes on what `from` sent, as long as `to` has room, for one turn.
 fn poll_forward<T: AsyncRead + AsyncWrite + Unpin>(
     from: &mut Leg<T>,
     to: &mut Leg<T>,
     cx: &mut Context<'_>,
-) -> Result<(), Lost> {
-    while from.incoming != Incoming::Ended {
+) -> Result<Turn, Lost> {
+    for _ in 0..PIECES_PER_TURN {
+        if from.incoming == Incoming::Ended {
+            return Ok(Turn::Idle);
+        }
         if from.incoming == Incoming::Open {
             match to.socket.poll_ready(cx) {
                 Poll::Ready(result) => result.map_err(|_| Lost)?,
                 Poll::Pending => {
                     // Its signs of life are behind data that is not read now.
                     from.liveness.excuse();
-                    break;
+                    return Ok(Turn::Idle);
                 }
             }
         }
         let event = match from.socket.poll_event(cx) {
             Poll::Ready(result) => result.map_err(|error| from.failed(&error))?,
-            Poll::Pending => break,
+            Poll::Pending => return Ok(Turn::Idle),
         };
         from.liveness.heard();
         match event {
@@ -229,7 +251,7 @@ fn poll_forward<T: AsyncRead + AsyncWrite + Unpin>(
             Event::Ended => from.incoming = Incoming::Ended,
         }
     }
-    Ok(())
+    Ok(Turn::Used)
 }
 
 #[cfg(test)]

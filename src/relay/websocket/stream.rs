@@ -171,6 +171,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         self.out.is_empty() && !self.needs_flush
     }
 
+    /// What is under it.
+    #[cfg(test)]
+    pub(crate) fn io(&self) -> &T {
+        &self.io
+    }
+
     /// How much waits to be written.
     #[cfg(test)]
     pub(super) fn unsent(&self) -> usize {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;
@@ -110,4 +110,72 @@ async fn nobody_there_is_said_with_what_to_do() {
     assert_eq!(error.kind(), ErrorKind::Network);
     assert!(error.report().contains(&format!("127.0.0.1:{port}")));
     assert!(error.help().unwrap().contains("nothing listens there"));
+}
+
+/// Passes both ways until `limit` bytes came from the server, then drops both sockets: a reset where something was unread.
+async fn forward_until(near: TcpStream, port: u16, limit: u64) {
+    let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return;
+    };
+    let (mut near_reader, mut near_writer) = near.into_split();
+    let (far_reader, mut far_writer) = far.into_split();
+    let mut far_reader = far_reader.take(limit);
+    tokio::select! {
+        _ = tokio::io::copy(&mut near_reader, &mut far_writer) => {}
+        _ = tokio::io::copy(&mut far_reader, &mut near_writer) => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whenever_the_connection_is_cut_no_short_answer_looks_whole() {
+    const LENGTH: usize = 300_000;
+    const AT_ONCE: usize = 8;
+    const CONNECTIONS: u64 = 25;
+
+    let (server, server_port) = bind().await;
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = server.accept().await {
+            tokio::spawn(async move {
+                let mut server = TunnelServer::start(NetStream::plain(tcp), mux::Config::default());
+                while let Some(stream) = server.accept().await {
+                    tokio::spawn(async move {
+                        let mut stream = stream.accept();
+                        stream.write_all(&[b'x'; LENGTH]).await?;
+                        stream.shutdown().await
+                    });
+                }
+            });
+        }
+    });
+
+    let (mut whole, mut broken) = (0, 0);
+    for round in 0..CONNECTIONS {
+        let (listener, port) = bind().await;
+        // From in the handshake to behind the last byte, whose streams then end well.
+        let limit = round * (AT_ONCE * LENGTH) as u64 / (CONNECTIONS - 3);
+        tokio::spawn(async move {
+            let (near, _) = listener.accept().await.unwrap();
+            forward_until(near, server_port, limit).await;
+        });
+        let endpoint = Endpoint::new("127.0.0.1", port, Security::Plain);
+        let tunnel = DirectTunnel::new(Connector::new(TrustRoots::platform()).unwrap(), endpoint);
+        let answers = futures_util::future::join_all((0..AT_ONCE).map(|_| async {
+            let options = OpenOptions::new().with_wait_limit(Duration::from_millis(500));
+            let mut stream = tunnel.open(&Target::api_server(), options).await.ok()?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.ok()?;
+            Some(answer.len())
+        }));
+        let answers = tokio::time::timeout(Duration::from_secs(20), answers).await;
+        for answer in answers.expect("nobody waits for ever") {
+            match answer {
+                Some(length) => {
+                    assert_eq!(length, LENGTH, "cut after {limit} bytes");
+                    whole += 1;
+                }
+                None => broken += 1,
+            }
+        }
+    }
+    assert!(whole >= AT_ONCE && broken >= AT_ONCE, "{whole} {broken}");
 }

@@ -117,7 +117,7 @@ pub(super) const BATCH_LENGTH: usize = 256 * 1024;
 pub(super) const MAX_IO_SLICES: usize = 64;
 
 /// Below this, copying a payload next to its header costs less than one more slice.
-const MIN_PAYLOAD_SLICE: usize = 512;
+pub(super) const MIN_PAYLOAD_SLICE: usize = 512;
 
 /// One write of a transport without vectored writes: one message of 64 KiB on a WebSocket, four TLS records.
 const GATHER_LENGTH: usize = 64 * 1024;

@@ -65,17 +65,18 @@ impl Config {
         self
     }
 
-    /// Ping a peer that was silent for this long; the session ends after three times as long.
+    /// Ping a peer that was silent for this long; the session ends after three times as long. From
+    /// 100 ms to a day.
     #[must_use]
     pub fn with_silence(mut self, silence: Duration) -> Self {
-        self.silence = silence.max(Duration::from_millis(100));
+        self.silence = silence.clamp(SHORTEST_SILENCE, LONGEST_WAIT);
         self
     }
 
-    /// How long the peer may take to introduce itself.
+    /// How long the peer may take to introduce itself. A day at most.
     #[must_use]
     pub fn with_handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake_timeout = timeout;
+        self.handshake_timeout = timeout.min(LONGEST_WAIT);
         self
     }
 
@@ -186,6 +187,12 @@ pub(super) const MIN_SLICE: usize = 2 * 1024;
 /// the shortest of which is commonly 60 s.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// Below this, a busy machine's pauses would pass for silence.
+const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
+
+/// "For ever", and still a number that clocks can be reckoned with.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Pings without any received byte until the peer counts as dead: one may meet a pause, two are a loss.
 pub(super) const MAX_MISSES: u32 = 2;
 
@@ -225,5 +232,16 @@ mod tests {
         assert_eq!(config.receive_pool(), 0);
         assert_eq!(config.stream_window, RECEIVE_FLOOR);
         assert_eq!(config.send_queue, SEND_FLOOR);
+    }
+
+    #[test]
+    fn no_configuration_overflows_a_clock() {
+        let config = Config::default()
+            .with_silence(Duration::MAX)
+            .with_handshake_timeout(Duration::MAX);
+        let (near, _far) = tokio::io::duplex(64);
+        let (session, _incoming, _driver) =
+            super::super::start(near, super::super::Role::Client, config);
+        assert!(!session.is_closed());
     }
 }

@@ -35,6 +35,9 @@ pub(super) struct State {
     driver: Option<Waker>,
     /// Set while the driver sleeps because the transport takes nothing: new bytes are no reason to wake it.
     write_blocked: bool,
+    /// Wakers of no more use. They are dropped outside of the lock: the last waker of a task may drop the task, and with
+    /// it streams of this session, each of which takes the lock.
+    spent: Vec<Waker>,
     sessions_gone: bool,
     incoming_gone: bool,
 }
@@ -46,10 +49,11 @@ struct StreamWakers {
     writer: Option<Waker>,
 }
 
-/// Who is woken after the lock is released.
+/// Who is woken after the lock is released, and what is dropped then.
 #[derive(Default)]
 struct Calls {
     wakers: Vec<Waker>,
+    spent: Vec<Waker>,
     changed: bool,
     can_open: bool,
 }
@@ -63,6 +67,7 @@ impl Shared {
                 acceptor: None,
                 driver: None,
                 write_blocked: false,
+                spent: Vec::new(),
                 sessions_gone: false,
                 incoming_gone: false,
             }),
@@ -99,7 +104,8 @@ impl State {
     pub(super) fn poll_accept(&mut self, cx: &Context<'_>) -> Poll<Option<(StreamId, Bytes)>> {
         let accepted = self.connection.accept();
         if accepted.is_pending() {
-            remember(&mut self.acceptor, cx);
+            let spent = remember(&mut self.acceptor, cx);
+            self.spent.extend(spent);
         }
         accepted
     }
@@ -112,7 +118,8 @@ impl State {
     ) -> Poll<Result<Option<Bytes>, StreamFailure>> {
         let read = self.connection.read(id, limit);
         if read.is_pending() {
-            remember(&mut self.wakers.entry(id).or_default().reader, cx);
+            let spent = remember(&mut self.wakers.entry(id).or_default().reader, cx);
+            self.spent.extend(spent);
         }
         read
     }
@@ -126,13 +133,16 @@ impl State {
     ) -> Poll<Result<R, StreamFailure>> {
         let written = write(&mut self.connection);
         if written.is_pending() {
-            remember(&mut self.wakers.entry(id).or_default().writer, cx);
+            let spent = remember(&mut self.wakers.entry(id).or_default().writer, cx);
+            self.spent.extend(spent);
         }
         written
     }
 
     pub(super) fn release(&mut self, id: StreamId, code: StreamCode) {
-        self.wakers.remove(&id);
+        if let Some(StreamWakers { reader, writer }) = self.wakers.remove(&id) {
+            self.spent.extend(reader.into_iter().chain(writer));
+        }
         self.connection.release(id, code);
     }
 
@@ -148,7 +158,7 @@ impl State {
 
     /// The driver runs: nobody needs to wake it.
     pub(super) fn driver_runs(&mut self) {
-        self.driver = None;
+        self.spent.extend(self.driver.take());
         self.write_blocked = false;
     }
 
@@ -157,7 +167,8 @@ impl State {
         if self.connection.wants_transmit() && !write_blocked {
             return false;
         }
-        self.driver = Some(cx.waker().clone());
+        let spent = self.driver.replace(cx.waker().clone());
+        self.spent.extend(spent);
         self.write_blocked = write_blocked;
         true
     }
@@ -169,6 +180,7 @@ impl State {
     }
 
     fn collect(&mut self, calls: &mut Calls) {
+        calls.spent = std::mem::take(&mut self.spent);
         if self.incoming_gone {
             self.connection.refuse_unaccepted();
         }
@@ -198,9 +210,10 @@ impl State {
     }
 }
 
-fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
+/// Puts the waker of `cx` in `place`; returns the one that was there, unless it is as good.
+fn remember(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match place {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *place = Some(cx.waker().clone()),
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => place.replace(cx.waker().clone()),
     }
 }

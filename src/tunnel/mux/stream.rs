@@ -67,7 +67,7 @@ impl MuxStream {
         poll_fn(|cx| self.poll_read_chunk(cx)).await
     }
 
-    /// Queues `chunk`, waiting for room. Copies nothing.
+    /// Queues `chunk`, waiting for room. Copies nothing, unless `chunk` is shorter than 512 bytes.
     ///
     /// The chunk is queued whole, as soon as there is any room: large chunks make the queue longer than its limit.
     ///

@@ -10,11 +10,12 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     Dial,
-    backoff::{Backoff, Jitter},
     shared::{Cause, Phase, Shared},
 };
 use crate::{
-    Error, ErrorKind, Result, telemetry,
+    Error, ErrorKind, Result,
+    net::{Backoff, Jitter},
+    telemetry,
     tunnel::{
         Refusal,
         mux::{self, Role, Session},

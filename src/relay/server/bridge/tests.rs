@@ -157,3 +157,105 @@ proptest! {
         run(left, right, pipes.map(|pipe| pipe.max(500)));
     }
 }
+
+/// A socket that is always ready: delivers the same bytes for ever, or once, and takes everything. Unlike tokio's own
+/// it knows no budget that would interrupt who reads it without end.
+struct AlwaysReady {
+    input: Vec<u8>,
+    at: usize,
+    repeats: bool,
+    written: usize,
+}
+
+impl AlwaysReady {
+    fn new(input: &[u8], repeats: bool) -> Self {
+        Self {
+            input: input.to_vec(),
+            at: 0,
+            repeats,
+            written: 0,
+        }
+    }
+}
+
+impl AsyncRead for AlwaysReady {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.at == self.input.len() {
+            if !self.repeats {
+                return Poll::Pending;
+            }
+            self.at = 0;
+        }
+        let size = buffer.remaining().min(self.input.len() - self.at);
+        buffer.put_slice(&self.input[self.at..self.at + size]);
+        self.at += size;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for AlwaysReady {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.written += bytes.len();
+        // A way out, so that a failure is a failure and not a test without end.
+        if self.written > 64 << 20 {
+            return Poll::Ready(Err(std::io::ErrorKind::StorageFull.into()));
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_direction_that_never_pauses_does_not_stop_the_other() {
+    let mut flood = vec![0x82, 126, 0x0f, 0xfc];
+    flood.resize(4 + 0x0ffc, b'x');
+    for flooded in [0, 1] {
+        let one_message = AlwaysReady::new(b"\x82\x01y", false);
+        let legs = [one_message, AlwaysReady::new(&flood, true)];
+        let [mut sender, mut listener] =
+            legs.map(|io| Leg::new(WebSocket::new(io, Role::Client, Bytes::new())));
+        if flooded == 1 {
+            std::mem::swap(&mut sender, &mut listener);
+        }
+        let mut bridge = Bridge {
+            sender,
+            listener,
+            tick: interval_at(Instant::now() + TICK, TICK),
+        };
+        // One poll is what a runtime gives before other tasks have their turn.
+        let polled = poll_fn(|cx| Poll::Ready(bridge.poll(cx))).await;
+        assert!(polled.is_pending(), "the poll did not come back by itself");
+        let [quick, slow] = match flooded {
+            0 => [bridge.listener, bridge.sender],
+            _ => [bridge.sender, bridge.listener],
+        };
+        assert!(
+            quick.socket.is_drained() && slow.socket.is_drained(),
+            "what was taken is sent"
+        );
+        // The flooding leg got the other's message: two bytes, the mask, the payload.
+        assert_eq!(quick.socket.io().written, 2 + 4 + 1);
+        assert!(slow.socket.io().written > 0);
+    }
+}

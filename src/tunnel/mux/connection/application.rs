@@ -5,6 +5,7 @@ use std::task::Poll;
 use bytes::Bytes;
 
 use super::super::{
+    batch::MIN_PAYLOAD_SLICE,
     code::{CloseCode, StreamCode},
     config::MAX_METADATA,
     entry::{Entry, Owner},
@@ -148,7 +149,8 @@ impl Connection {
     }
 
     /// Moves all of `chunk` into the stream's send queue once there is any room: the queue may be longer than its
-    /// limit by one chunk, whose memory the caller had already.
+    /// limit by one chunk, whose memory the caller had already. Copies below [`MIN_PAYLOAD_SLICE`]: a queue full of
+    /// slices of one byte would hold many times its limit, and they are copied on their way out anyhow.
     pub(in super::super) fn write_chunk(
         &mut self,
         id: StreamId,
@@ -160,7 +162,13 @@ impl Connection {
             Poll::Pending => return Poll::Pending,
         }
         let chunk = std::mem::take(chunk);
-        self.enqueue(id, |entry| entry.send.queue.push(chunk));
+        self.enqueue(id, |entry| {
+            if chunk.len() < MIN_PAYLOAD_SLICE {
+                entry.send.queue.push_copy(&chunk);
+            } else {
+                entry.send.queue.push(chunk);
+            }
+        });
         Poll::Ready(Ok(()))
     }
 

@@ -72,4 +72,11 @@ impl Connection {
         self.local.opened = count;
         self.local.allowed = count + 1;
     }
+
+    /// Slices of somebody else's buffers in one send queue.
+    #[cfg(test)]
+    pub(in super::super) fn queued_slices(&self, id: super::super::id::StreamId) -> usize {
+        let entry = self.streams.get(&id).expect("an open stream");
+        entry.send.queue.moved_slices()
+    }
 }

@@ -264,7 +264,8 @@ impl Connection {
 
     /// Whether input is wanted now. While it is not, `poll_timeout` tells when to ask again.
     pub(super) fn is_reading(&self) -> bool {
-        self.control.paused_until().is_none()
+        // At the end input is read and dropped: closing a socket with unread input would destroy our last word.
+        self.is_closing() || self.control.paused_until().is_none()
     }
 
     /// Whether the peer has introduced itself.

@@ -5,32 +5,26 @@ use std::{
     io::{self, ErrorKind as IoErrorKind},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     task::JoinHandle,
 };
 
-use super::{
-    super::{
-        Config, Driver, Incoming, MuxStream, Role, Session, StreamFailure, frame::Frame,
-        settings::Settings, start,
-    },
-    control, hello,
-};
+use super::super::{Config, Driver, Incoming, MuxStream, Role, Session, StreamFailure, start};
 use crate::{Error, ErrorKind, Result};
 
-struct Side {
-    session: Session,
-    incoming: Incoming,
-    driver: JoinHandle<Result<()>>,
+pub(super) struct Side {
+    pub(super) session: Session,
+    pub(super) incoming: Incoming,
+    pub(super) driver: JoinHandle<Result<()>>,
 }
 
-fn side<T>(io: T, role: Role) -> Side
+pub(super) fn side<T>(io: T, role: Role) -> Side
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -47,7 +41,7 @@ fn sides(pipe: usize) -> (Side, Side) {
     (side(near, Role::Client), side(far, Role::Server))
 }
 
-async fn stream_pair(client: &Side, server: &mut Side) -> (MuxStream, MuxStream) {
+pub(super) async fn stream_pair(client: &Side, server: &mut Side) -> (MuxStream, MuxStream) {
     let near = client
         .session
         .open(Bytes::from_static(b"target"))
@@ -58,7 +52,7 @@ async fn stream_pair(client: &Side, server: &mut Side) -> (MuxStream, MuxStream)
     (near, far.into_stream())
 }
 
-fn pattern(length: usize) -> Vec<u8> {
+pub(super) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index % 251) as u8).collect()
 }
 
@@ -408,143 +402,6 @@ async fn cancelled_futures_lose_nothing() {
 
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
-}
-
-/// A pipe that keeps what is written until it is flushed, as TLS and WebSockets may.
-struct Buffering {
-    io: DuplexStream,
-    held: Vec<u8>,
-}
-
-impl AsyncRead for Buffering {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Buffering {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.held.len() > 10_000 {
-            std::task::ready!(self.as_mut().poll_flush(cx))?;
-        }
-        self.held.extend_from_slice(data);
-        Poll::Ready(Ok(data.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        while !this.held.is_empty() {
-            let written = std::task::ready!(Pin::new(&mut this.io).poll_write(cx, &this.held))?;
-            this.held.drain(..written);
-        }
-        Pin::new(&mut this.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(self.as_mut().poll_flush(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_pipe_that_buffers_is_flushed() {
-    let (near, far) = tokio::io::duplex(300);
-    let buffering = |io| Buffering {
-        io,
-        held: Vec::new(),
-    };
-    let client = side(buffering(near), Role::Client);
-    let mut server = side(buffering(far), Role::Server);
-    let (mut near, mut far) = stream_pair(&client, &mut server).await;
-    for _ in 0..3 {
-        near.write_all(b"question").await.unwrap();
-        let mut text = [0; 8];
-        far.read_exact(&mut text).await.unwrap();
-        far.write_all(&text).await.unwrap();
-        near.read_exact(&mut text).await.unwrap();
-        assert_eq!(&text, b"question");
-    }
-    let data = pattern(500_000);
-    let copy = data.clone();
-    let writing = tokio::spawn(async move {
-        near.write_all(&copy).await.unwrap();
-        near.shutdown().await.unwrap();
-    });
-    let mut all = Vec::new();
-    far.read_to_end(&mut all).await.unwrap();
-    writing.await.unwrap();
-    assert_eq!(all, data);
-}
-
-/// A pipe whose peer takes nothing.
-struct Stuck;
-
-impl AsyncRead for Stuck {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Stuck {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Pending
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stuck_pipe_keeps_nobody_for_ever() {
-    let client = side(Stuck, Role::Client);
-    client.session.open(Bytes::new()).await.unwrap();
-    let error = client.driver.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-
-    let client = side(Stuck, Role::Client);
-    client.session.close("done");
-    client.driver.await.unwrap().unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_flood_is_read_slowly_and_honest_work_goes_on_after_it() {
-    let (near, mut far) = tokio::io::duplex(1 << 20);
-    let client = side(near, Role::Client);
-    let flood = control(Frame::Ping(1)).repeat(3000);
-    far.write_all(&[hello(Settings::INITIAL), flood].concat())
-        .await
-        .unwrap();
-    client.session.ready().await.unwrap();
-    let start = tokio::time::Instant::now();
-    far.write_all(&control(Frame::Ping(0xfeed))).await.unwrap();
-    let answer = control(Frame::Pong(0xfeed));
-    let mut said = Vec::new();
-    while !said.ends_with(&answer) {
-        far.read_buf(&mut said).await.unwrap();
-    }
-    assert!(
-        start.elapsed() >= Duration::from_secs(1),
-        "{:?}",
-        start.elapsed()
-    );
-    assert!(!client.session.is_closed());
 }
 
 #[test]

@@ -279,6 +279,22 @@ fn send_queues_are_bounded_one_by_one_and_together() {
 }
 
 #[test]
+fn a_queue_of_tiny_chunks_holds_no_slice_for_each() {
+    let mut server = Scripted::ready(Role::Server);
+    server.feed(&open(1, b"", b""));
+    for _ in 0..1000 {
+        let mut chunk = Bytes::from_static(b"x");
+        let written = server.connection.write_chunk(id(1), &mut chunk);
+        assert!(matches!(written, Poll::Ready(Ok(()))));
+    }
+    assert_eq!(server.connection.queued_slices(id(1)), 0);
+    let mut chunk = Bytes::from(vec![b'x'; 1000]);
+    let written = server.connection.write_chunk(id(1), &mut chunk);
+    assert!(matches!(written, Poll::Ready(Ok(()))));
+    assert_eq!(server.connection.queued_slices(id(1)), 1);
+}
+
+#[test]
 fn a_budget_of_floors_still_moves_every_stream() {
     let config = Config::default()
         .with_receive_budget(0)

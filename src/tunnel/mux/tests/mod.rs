@@ -5,7 +5,9 @@ mod hostile;
 mod limits;
 mod model;
 mod pair;
+mod pipes;
 mod regression;
+mod wakers;
 mod wire;
 
 use bytes::{BufMut, BytesMut};

@@ -1,38 +1,40 @@
-//! [`Backoff`]: how long to wait before the next dial.
+//! [`Backoff`]: how long to wait before the next dial, whoever dials.
 
 use std::time::Duration;
 
 use crate::crypto;
 
-/// The waits in seconds. The first dial after a loss is immediate, because most losses are a restart of one side or
-/// a relay that moves the connection; the last wait repeats, short enough that a relay which is back is found soon.
+/// The waits in seconds, those of Microsoft's clients. The first dial after a loss is immediate, because most losses are
+/// a restart of one side or a relay that moves the connection; the last wait repeats, short enough that a relay which is
+/// back is found soon.
 const DELAYS: [u64; 6] = [0, 1, 2, 5, 10, 30];
 
-/// The share of a wait that jitter adds at most: 1/4, so that the tunnels of a restarted relay spread out.
+/// The share of a wait that jitter adds at most: 1/4, so that the parties of a restarted relay spread out.
 const JITTER_DIVISOR: u32 = 4;
 
-/// The jitter on the immediate dial, and the least on any. All tunnels of a relay lose it in the same instant.
+/// The jitter on the immediate dial, and the least on any. All parties of a relay lose it in the same instant.
 const LEAST_JITTER: Duration = Duration::from_millis(250);
 
 /// A connection that lived this long was a success: what lost it is a new failure, not the old one again.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// A source of jitter: 0 is none, 255 the most.
-pub(super) type Jitter = fn() -> u8;
+pub(crate) type Jitter = fn() -> u8;
 
-/// The state of the waits of one tunnel.
-pub(super) struct Backoff {
+/// The state of the waits of one party.
+#[derive(Debug)]
+pub(crate) struct Backoff {
     step: usize,
     jitter: Jitter,
 }
 
 impl Backoff {
-    pub(super) fn new(jitter: Jitter) -> Self {
+    pub(crate) fn new(jitter: Jitter) -> Self {
         Self { step: 0, jitter }
     }
 
-    /// A connection that lived for `lifetime` was lost.
-    pub(super) fn after_loss(&mut self, lifetime: Duration) -> Duration {
+    /// A connection that lived for `lifetime` was lost; zero where it was never reached and may be there at once.
+    pub(crate) fn after_loss(&mut self, lifetime: Duration) -> Duration {
         if lifetime >= STABLE_AFTER {
             self.step = 0;
         }
@@ -41,14 +43,14 @@ impl Backoff {
 
     /// A dial failed in a way that passes. The immediate dial is for a loss: what failed just now is not repeated at
     /// once.
-    pub(super) fn after_failure(&mut self) -> Duration {
+    pub(crate) fn after_failure(&mut self) -> Duration {
         self.step = self.step.max(1);
         self.next()
     }
 
     /// A dial was refused in a way that will not pass by itself, such as a wrong key. A peer that said no is not
     /// asked again every second.
-    pub(super) fn after_refusal(&mut self) -> Duration {
+    pub(crate) fn after_refusal(&mut self) -> Duration {
         self.step = DELAYS.len() - 1;
         self.next()
     }
@@ -62,7 +64,7 @@ impl Backoff {
 }
 
 /// Jitter from the operating system's random source.
-pub(super) fn random_jitter() -> u8 {
+pub(crate) fn random_jitter() -> u8 {
     let [jitter] = crypto::random();
     jitter
 }
