@@ -170,7 +170,7 @@ async fn audit_log_and_log_tell_all_but_secrets() {
         r#"acc_requests_total{method="GET",code="4xx",decision="allowed"} 1"#,
         r#"acc_requests_total{method="GET",code="4xx",decision="denied"} 2"#,
         r#"acc_requests_denied_total{reason="Forbidden"} 1"#,
-        r#"acc_requests_denied_total{reason="Unauthorized"} 1"#,
+        r#"acc_requests_denied_total{reason="malformed"} 1"#,
         r#"acc_request_duration_seconds_count{kind="upgrade"} 1"#,
         "acc_tunnels 1",
     ] {
@@ -219,7 +219,7 @@ async fn audit_log_and_log_tell_all_but_secrets() {
             "ResponseComplete list allowed - 200",
             "ResponseComplete list allowed - 401",
             "ResponseComplete list denied Forbidden 403",
-            "ResponseComplete list denied Unauthorized 401",
+            "ResponseComplete list denied malformed 401",
             "ResponseStarted get allowed - 101",
             "ResponseComplete get allowed - 101",
         ]

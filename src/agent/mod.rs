@@ -27,6 +27,8 @@ mod caller_places;
 mod connection;
 mod correlation;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod health;
 mod identity;
 mod impersonation;

@@ -22,6 +22,8 @@ mod address;
 mod connection_string;
 mod control;
 mod credential;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 mod incoming;
 mod keep_alive;

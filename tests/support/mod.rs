@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub mod api_server;
+pub mod authority;
+pub mod embedded;
 pub mod installation;
 pub mod kubectl;
 pub mod programs;

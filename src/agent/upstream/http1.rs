@@ -16,6 +16,7 @@ use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 use super::{
     UpstreamBody,
     dial::UpstreamIo,
+    early_answer::EarlyAnswer,
     failure::{self, SendFailure, http1_failed},
     places::IDLE_LIMIT,
     replay_body::ReplayBody,
@@ -89,7 +90,7 @@ enum Age {
 impl Lease {
     /// Starts HTTP/1.1 on a new connection, which goes to `idle` once its request is over.
     pub(super) async fn start(io: Box<dyn UpstreamIo>, idle: Arc<IdleConnections>) -> Result<Self> {
-        let (sender, connection) = handshake(io).await?;
+        let (sender, connection) = handshake(EarlyAnswer::new(io)).await?;
         // The outcome reaches whoever waits for the response or reads its body.
         let task = ConnectionTask::spawn(async {
             let _ = connection.await;
@@ -214,11 +215,11 @@ impl IdleConnection {
     }
 }
 
-async fn handshake(
-    io: Box<dyn UpstreamIo>,
+async fn handshake<T: UpstreamIo>(
+    io: T,
 ) -> Result<(
     http1::SendRequest<ReplayBody>,
-    http1::Connection<TokioIo<Box<dyn UpstreamIo>>, ReplayBody>,
+    http1::Connection<TokioIo<T>, ReplayBody>,
 )> {
     http1::Builder::new()
         .max_headers(MAX_RESPONSE_FIELDS)

@@ -16,6 +16,7 @@
 
 mod body;
 mod dial;
+mod early_answer;
 mod failure;
 mod http1;
 mod http2;

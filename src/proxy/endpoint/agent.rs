@@ -129,9 +129,27 @@ impl Closing {
 ///
 /// The HTTP library closes its connection in good order even when the request was given up half-way; the far end must
 /// not take that for a regular end, so here it becomes the reset that dropping the stream means.
+///
+/// And it forgets a response that has arrived when the request's body can not be written to its end. But a server that
+/// has seen enough, of a body that is too large or of a caller without rights, answers and stops reading. So here a
+/// write to somebody who does not read waits: the response still comes, or the read side tells that none will.
 struct AgentStream {
     stream: TunnelStream,
     closing: Arc<Closing>,
+}
+
+impl AgentStream {
+    fn or_wait(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            // After an upgrade nothing is left to wait for: a reader who has gone is the end of that direction.
+            Poll::Ready(Err(error))
+                if error.kind() == io::ErrorKind::BrokenPipe && !self.closing.is_allowed() =>
+            {
+                Poll::Pending
+            }
+            other => other,
+        }
+    }
 }
 
 impl Read for AgentStream {
@@ -150,7 +168,8 @@ impl Write for AgentStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Write::poll_write(Pin::new(&mut self.stream), cx, buf)
+        let written = Write::poll_write(Pin::new(&mut self.stream), cx, buf);
+        self.or_wait(written)
     }
 
     fn poll_write_vectored(
@@ -158,7 +177,8 @@ impl Write for AgentStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Write::poll_write_vectored(Pin::new(&mut self.stream), cx, bufs)
+        let written = Write::poll_write_vectored(Pin::new(&mut self.stream), cx, bufs);
+        self.or_wait(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -58,9 +58,7 @@ const PREFIXES_NOT_FOR_CONNECTION: [&str; 2] = ["impersonate-", "x-remote-"];
 /// # Errors
 /// [`Reason::BadRequest`] when the body has a transfer coding that would be lost on the way, or `Connection` names what it must not.
 pub(super) fn clean_request(headers: &mut HeaderMap) -> Result<(), Failure> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if !codings.next().is_none_or(is_chunked) || codings.next().is_some() {
+    if has_other_coding(headers) {
         return Err(Failure::new(
             Reason::BadRequest,
             "the request to the local proxy has a Transfer-Encoding other than chunked",
@@ -88,6 +86,13 @@ pub(super) fn clean_request(headers: &mut HeaderMap) -> Result<(), Failure> {
     }
     headers.insert(header::HOST, HeaderValue::from_static(AGENT_HOST));
     Ok(())
+}
+
+/// Whether the body has a transfer coding that is not exactly `chunked`.
+pub(super) fn has_other_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    !codings.next().is_none_or(is_chunked) || codings.next().is_some()
 }
 
 /// Removes from a response what is not for the client, and turns `Location` into a local one.

@@ -71,6 +71,7 @@ impl Endpoint {
     async fn serve(&self, request: Request<Incoming>, proof: &Proof) -> Response<ResponseBody> {
         let asks_for_upgrade = request.version() == Version::HTTP_11
             && request.headers().contains_key(header::UPGRADE);
+        let is_unclear = headers::has_other_coding(request.headers());
         let correlation_id = CorrelationId::of_request(request.headers(), self.session);
         // The path without its query, which may carry what is not for a log.
         let span = tracing::debug_span!(
@@ -101,8 +102,10 @@ impl Endpoint {
             telemetry::HEADER_CORRELATION_ID,
             correlation_id.as_header().clone(),
         );
-        if asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // What the client may have sent ahead for the new protocol must not be read as its next request.
+        if is_unclear || (asks_for_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS)
+        {
+            // What the client may have sent ahead for the new protocol, or takes for a body that we do not understand,
+            // must not be read as its next request.
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));

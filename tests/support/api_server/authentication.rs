@@ -26,6 +26,8 @@ pub(super) struct Identities {
     tokens: Mutex<HashMap<String, Grant>>,
     impersonators: HashMap<String, ImpersonationRights>,
     access: HashMap<String, Access>,
+    group_access: HashMap<String, Access>,
+    unbound: Option<Access>,
 }
 
 struct Grant {
@@ -46,6 +48,14 @@ impl Identities {
         self.access.insert(user, access);
     }
 
+    pub(super) fn set_group_access(&mut self, group: String, access: Access) {
+        self.group_access.insert(group, access);
+    }
+
+    pub(super) fn set_unbound_access(&mut self, access: Access) {
+        self.unbound = Some(access);
+    }
+
     pub(super) fn impersonation_rights(&self, user: &User) -> ImpersonationRights {
         self.impersonators
             .get(&user.name)
@@ -53,10 +63,21 @@ impl Identities {
             .unwrap_or(ImpersonationRights::Nobody)
     }
 
+    /// Bindings add up, as in the real server.
     pub(super) fn access(&self, user: &User) -> Access {
-        self.access
+        let of_groups = user
+            .groups
+            .iter()
+            .filter_map(|group| self.group_access.get(group));
+        let bound = self
+            .access
             .get(&user.name)
+            .into_iter()
+            .chain(of_groups)
+            .max();
+        bound
             .copied()
+            .or(self.unbound)
             .unwrap_or(Access::Everything)
     }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     discovery, impersonation, logs, object,
     query::Query,
+    request_body::RequestBody,
     request_log::Ticket,
     resource_path::ResourcePath,
     response::{self, CountedBody, Response},
@@ -37,8 +38,9 @@ pub(super) async fn handle(
     let ticket = server.requests.begin(&head, connection);
     let audit_id = head.headers.get("audit-id").cloned();
     let warns = head.uri.path() == WARNING_PATH;
+    let wants_head_only = head.method == Method::HEAD;
 
-    let request = http::Request::from_parts(head, body);
+    let request = http::Request::from_parts(head, RequestBody::new(body));
     let mut response = route(server, request, &ticket)
         .await
         .unwrap_or_else(|status| status.to_response());
@@ -56,12 +58,15 @@ pub(super) async fn handle(
             .headers_mut()
             .insert(http::header::WARNING, warning);
     }
+    if wants_head_only {
+        response = response::head_only(response);
+    }
     response.map(|body| CountedBody::new(body, ticket))
 }
 
 async fn route(
     server: &Arc<Server>,
-    request: http::Request<Incoming>,
+    request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
 ) -> Result<Response, Status> {
     let path = request.uri().path().to_owned();
@@ -193,7 +198,7 @@ fn require_object(body: Value) -> Result<Value, Status> {
     }
 }
 
-async fn collect(mut body: Incoming) -> Result<Bytes, Status> {
+async fn collect(mut body: RequestBody) -> Result<Bytes, Status> {
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =

@@ -36,6 +36,7 @@ mod process;
 mod protobuf;
 mod query;
 mod remote_command;
+mod request_body;
 mod request_log;
 mod resource;
 mod resource_path;
@@ -183,9 +184,21 @@ impl StandInBuilder {
         self
     }
 
-    /// What a user, by name, may do. Without it: everything.
+    /// What a user, by name, may do. Without a binding: everything, unless [`unbound`](Self::unbound) says otherwise.
     pub fn access(mut self, user: impl Into<String>, access: Access) -> Self {
         self.identities.set_access(user.into(), access);
+        self
+    }
+
+    /// What the members of a group may do.
+    pub fn group_access(mut self, group: impl Into<String>, access: Access) -> Self {
+        self.identities.set_group_access(group.into(), access);
+        self
+    }
+
+    /// What users may do who are bound neither by name nor by group.
+    pub fn unbound(mut self, access: Access) -> Self {
+        self.identities.set_unbound_access(access);
         self
     }
 

@@ -54,6 +54,17 @@ pub(super) fn empty(code: StatusCode) -> Response {
     response
 }
 
+/// The answer to HEAD: the length that GET would give, and no body. hyper sees to that in HTTP/1.1 only.
+pub(super) fn head_only(response: Response) -> Response {
+    let length = response.body().size_hint().exact();
+    let (mut head, _) = response.into_parts();
+    if let Some(length) = length {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    Response::from_parts(head, body)
+}
+
 fn with_type(code: StatusCode, content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = code;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
-use hyper::{body::Incoming, upgrade::Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
@@ -14,6 +14,7 @@ use super::{
     process::Runs,
     query::Query,
     remote_command::{self, PodCommand, Wanted},
+    request_body::RequestBody,
     request_log::Ticket,
     resource::builtin,
     response::{self, Response},
@@ -32,7 +33,7 @@ type Io = TokioIo<Upgraded>;
 /// Answers `pods/<name>/exec`.
 pub(super) fn exec(
     server: &Arc<Server>,
-    request: http::Request<Incoming>,
+    request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
     namespace: &str,
     pod: &str,
@@ -67,7 +68,7 @@ pub(super) fn exec(
 /// Answers `pods/<name>/attach`.
 pub(super) fn attach(
     server: &Arc<Server>,
-    request: http::Request<Incoming>,
+    request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
     namespace: &str,
     pod: &str,
@@ -87,7 +88,7 @@ pub(super) fn attach(
 /// Answers `pods/<name>/portforward`.
 pub(super) fn port_forward(
     server: &Arc<Server>,
-    request: http::Request<Incoming>,
+    request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
     namespace: &str,
     pod: &str,
@@ -124,7 +125,7 @@ pub(super) fn port_forward(
 /// Answers [`ECHO_PATH`].
 pub(super) fn echo(
     server: &Arc<Server>,
-    request: http::Request<Incoming>,
+    request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
 ) -> Result<Response, Status> {
     if let Some(answer) = faulty_answer(server) {
@@ -162,7 +163,7 @@ pub(super) fn echo(
 
 fn serve_command<F>(
     server: &Arc<Server>,
-    request: http::Request<Incoming>,
+    request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
     wanted: Wanted,
     command: impl FnOnce(remote_command::Streams) -> F + Send + 'static,
@@ -255,7 +256,7 @@ enum Agreed {
     },
 }
 
-fn negotiate(request: &http::Request<Incoming>, protocols: Protocols) -> Result<Agreed, Status> {
+fn negotiate(request: &http::Request<RequestBody>, protocols: Protocols) -> Result<Agreed, Status> {
     require_upgradable(request)?;
     let headers = request.headers();
     let upgrade = headers
@@ -293,7 +294,7 @@ fn negotiate(request: &http::Request<Incoming>, protocols: Protocols) -> Result<
     }
 }
 
-fn require_upgradable(request: &http::Request<Incoming>) -> Result<(), Status> {
+fn require_upgradable(request: &http::Request<RequestBody>) -> Result<(), Status> {
     if request.version() == Version::HTTP_11 {
         Ok(())
     } else {
@@ -333,7 +334,7 @@ enum FirstWord {
 /// Answers 101 and, once that is sent, serves the raw connection.
 fn switch<F>(
     server: &Arc<Server>,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<RequestBody>,
     ticket: &Arc<Ticket>,
     answer: HeaderMap,
     first_word: FirstWord,

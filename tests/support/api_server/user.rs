@@ -51,15 +51,15 @@ impl User {
     }
 }
 
-/// What a user may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a user may do, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// Everything.
-    Everything,
-    /// `get`, `list` and `watch`, and what is open to all.
-    ReadOnly,
     /// Only what is open to all: health, version, discovery, reviews of oneself.
     Nothing,
+    /// `get`, `list` and `watch`, and what is open to all.
+    ReadOnly,
+    /// Everything.
+    Everything,
 }
 
 /// What the names of service accounts start with.

@@ -1,0 +1,7 @@
+//! An issuer's key set.
+
+#![no_main]
+
+use arc_cluster_connect::agent::token_fuzzing;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| token_fuzzing::key_set(input));

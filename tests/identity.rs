@@ -1,0 +1,17 @@
+//! Who a caller is, end to end: tokens of a local authority in the manner of Entra ID through tunnel and agent to an API
+//! server that enforces impersonation and bindings.
+
+mod support;
+
+#[path = "identity/bed.rs"]
+mod bed;
+#[path = "identity/bindings.rs"]
+mod bindings;
+#[path = "identity/forbidden.rs"]
+mod forbidden;
+#[path = "identity/issuer.rs"]
+mod issuer;
+#[path = "identity/possession.rs"]
+mod possession;
+#[path = "identity/trouble.rs"]
+mod trouble;
