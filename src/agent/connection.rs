@@ -31,10 +31,10 @@ use super::{
     request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
     response_headers,
     rewind::Rewind,
-    splice::splice,
     status::Refusal,
     upgrade::UpgradeProtocol,
 };
+use crate::tunnel;
 
 /// How long a request's head may take to arrive. A slow link needs a second; who needs longer is holding a place.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -224,12 +224,12 @@ async fn gone(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) -> io
 }
 
 /// Carries raw bytes both ways. What either side sent early is still in front of its stream.
-async fn join<T>(mut caller: T, server: OnUpgrade) -> io::Result<()>
+async fn join<T>(caller: T, server: OnUpgrade) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let server = server.await.map_err(io::Error::other)?;
-    splice(&mut caller, &mut TokioIo::new(server)).await
+    tunnel::splice(caller, TokioIo::new(server)).await
 }
 
 /// Answers a request that has no usable head.

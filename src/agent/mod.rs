@@ -43,7 +43,6 @@ mod request_headers;
 mod response_headers;
 mod rewind;
 mod serve;
-mod splice;
 mod status;
 mod token;
 mod uid_right;

@@ -16,7 +16,7 @@ mod direct;
 mod refusal;
 mod relay;
 mod server;
-#[cfg(feature = "proxy")]
+#[cfg(any(feature = "agent", feature = "proxy"))]
 mod splice;
 mod status;
 mod stream;
@@ -30,7 +30,9 @@ pub use direct::DirectTunnel;
 pub use refusal::Refusal;
 pub use relay::RelayTunnel;
 pub use server::{IncomingTunnelStream, TunnelServer};
-#[cfg(feature = "proxy")]
+#[cfg(test)]
+pub(crate) use splice::LINGER_LIMIT;
+#[cfg(any(feature = "agent", feature = "proxy"))]
 pub(crate) use splice::splice;
 pub use status::{StateStream, TunnelState, TunnelStatus};
 pub use stream::TunnelStream;

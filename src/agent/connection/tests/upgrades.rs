@@ -1,7 +1,7 @@
 //! Requests that become raw bytes.
 
-use crate::agent::splice::LINGER;
 use crate::agent::test_bed::{Bed, End, FarEnd, with_token};
+use crate::tunnel::LINGER_LIMIT;
 
 const SPDY: &str = "POST /exec?command=sh HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
                     X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0";
@@ -102,7 +102,7 @@ async fn a_silent_half_is_aborted_after_the_linger() {
     let start = tokio::time::Instant::now();
     api.rest().await;
     // The reader's own bound is shorter than the limit, so the wait is here.
-    tokio::time::sleep(LINGER - start.elapsed()).await;
+    tokio::time::sleep(LINGER_LIMIT - start.elapsed()).await;
     assert_eq!(caller.rest().await, (String::new(), End::Aborted));
 }
 
