@@ -9,7 +9,9 @@ use aws_lc_rs as provider;
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 use ring as provider;
 
-use provider::{digest, hmac, rand::SecureRandom, signature};
+#[cfg(feature = "agent")]
+use provider::signature;
+use provider::{digest, hmac, rand::SecureRandom};
 
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, data)
@@ -57,6 +59,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The signatures that tokens carry (RFC 7518 section 3.1), all over SHA-256.
+#[cfg(feature = "agent")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RsaPadding {
     /// `RS256`.
@@ -67,6 +70,7 @@ pub(crate) enum RsaPadding {
 
 /// Whether `signature` over `message` was made by the owner of the RSA key with modulus `n` and exponent `e`, both
 /// big-endian without leading zeros. Keys below 2048 bits verify nothing.
+#[cfg(feature = "agent")]
 pub(crate) fn rsa_verifies(
     padding: RsaPadding,
     n: &[u8],
@@ -85,6 +89,7 @@ pub(crate) fn rsa_verifies(
 
 /// Whether `signature` (`r || s`, 64 bytes) over `message` was made by the owner of the P-256 key `point`
 /// (uncompressed, 65 bytes). `ES256`.
+#[cfg(feature = "agent")]
 pub(crate) fn ecdsa_p256_verifies(point: &[u8], message: &[u8], signature: &[u8]) -> bool {
     signature::UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point)
         .verify(message, signature)

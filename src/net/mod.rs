@@ -2,6 +2,7 @@
 //! dial again.
 
 mod backoff;
+#[cfg(feature = "agent")]
 mod http;
 mod stream;
 mod tls;
@@ -13,10 +14,9 @@ use tokio::net::TcpStream;
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 
-pub(crate) use self::{
-    backoff::{Backoff, Jitter, random_jitter},
-    http::{HttpClient, HttpRequest, HttpResponse},
-};
+pub(crate) use self::backoff::{Backoff, Jitter, random_jitter};
+#[cfg(feature = "agent")]
+pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse};
 
 use crate::{Error, ErrorKind, Result};
 
