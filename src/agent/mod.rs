@@ -96,7 +96,8 @@ use upstream::{Dial, Upstream};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Requests in flight, over all connections. Each holds two buffers of some 64 KiB at most: 256 MiB in the worst case.
+/// Requests in flight, over all connections. Each holds 64 KiB of what its caller sends and a window of 256 KiB of what
+/// the API server answers at most: some 640 MiB if every caller stops reading in the middle of a big list.
 const DEFAULT_MAX_REQUESTS: usize = 2_000;
 /// Requests in flight of one tunnel connection, so that one client leaves room for others. A busy controller watches
 /// some 200 kinds.
