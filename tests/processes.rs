@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 
 use support::{
     api_server::ListFault,
-    installation::{Installation, NAME, POD, port},
+    installation::{Installation, NAME, POD, Programs, port},
     kubectl::{self, Transport},
     programs, scenarios,
 };
@@ -29,10 +29,8 @@ async fn every_scenario(test: &str, transport: Transport) {
         return;
     }
     let installation = Installation::prepare().await;
-    let _relay = installation.start_relay(0).await;
-    let _agent = installation.start_agent().await;
-    let proxy = installation.start_proxy().await;
-    let kubectl = installation.kubectl(&proxy).with_transport(transport);
+    let path = installation.start_all().await;
+    let kubectl = installation.kubectl(&path.proxy).with_transport(transport);
     scenarios::all(&kubectl, POD).await;
 
     // The caller's own token, and nothing else, reached the API server.
@@ -51,10 +49,8 @@ async fn sixty_four_mebibytes_arrive_byte_for_byte() {
         return;
     }
     let installation = Installation::prepare().await;
-    let _relay = installation.start_relay(0).await;
-    let _agent = installation.start_agent().await;
-    let proxy = installation.start_proxy().await;
-    let kubectl = installation.kubectl(&proxy);
+    let path = installation.start_all().await;
+    let kubectl = installation.kubectl(&path.proxy);
 
     let payload = noise(BULK_BYTES);
     let echoed = kubectl
@@ -113,9 +109,11 @@ async fn a_restarted_relay_finds_agent_and_client_again() {
         return;
     }
     let installation = Installation::prepare().await;
-    let relay = installation.start_relay(0).await;
-    let _agent = installation.start_agent().await;
-    let proxy = installation.start_proxy().await;
+    let Programs {
+        relay,
+        agent: _agent,
+        proxy,
+    } = installation.start_all().await;
     let kubectl = installation.kubectl(&proxy);
     scenarios::get_pods(&kubectl, POD).await;
 
@@ -134,10 +132,8 @@ async fn a_list_that_breaks_off_is_an_error() {
         return;
     }
     let installation = Installation::prepare().await;
-    let _relay = installation.start_relay(0).await;
-    let _agent = installation.start_agent().await;
-    let proxy = installation.start_proxy().await;
-    let kubectl = installation.kubectl(&proxy);
+    let path = installation.start_all().await;
+    let kubectl = installation.kubectl(&path.proxy);
 
     let faults = installation.stand_in.faults();
     faults.set_list(Some(ListFault::AbortAfter(300_000)));
@@ -161,10 +157,8 @@ async fn a_killed_api_server_is_an_error_and_not_a_short_list() {
         return;
     }
     let installation = Installation::prepare().await;
-    let _relay = installation.start_relay(0).await;
-    let _agent = installation.start_agent().await;
-    let proxy = installation.start_proxy().await;
-    let kubectl = installation.kubectl(&proxy);
+    let path = installation.start_all().await;
+    let kubectl = installation.kubectl(&path.proxy);
 
     let faults = installation.stand_in.faults();
     faults.set_list(Some(ListFault::StallAfter(300_000)));
@@ -192,9 +186,11 @@ async fn the_kubeconfig_is_put_back_when_the_proxy_ends() {
     let installation = Installation::prepare().await;
     let before = "apiVersion: v1\nkind: Config\n# mine\ncurrent-context: ''\n";
     installation.write("kubeconfig", before);
-    let relay = installation.start_relay(0).await;
-    let agent = installation.start_agent().await;
-    let proxy = installation.start_proxy().await;
+    let Programs {
+        relay,
+        agent,
+        proxy,
+    } = installation.start_all().await;
 
     let merged = fs::read_to_string(installation.path("kubeconfig")).unwrap();
     assert!(

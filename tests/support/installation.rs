@@ -27,6 +27,13 @@ pub struct Installation {
     directory: TempDir,
 }
 
+/// The three processes between a kubectl and a cluster.
+pub struct Programs {
+    pub relay: Program,
+    pub agent: Program,
+    pub proxy: Program,
+}
+
 impl Installation {
     /// A cluster, and the files that a user would have: keys, kubeconfig, token.
     pub async fn prepare() -> Self {
@@ -70,6 +77,15 @@ impl Installation {
     /// Writes a file of the installation.
     pub fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).expect("the directory is writable");
+    }
+
+    /// Relay, agent and client, each ready.
+    pub async fn start_all(&self) -> Programs {
+        Programs {
+            relay: self.start_relay(0).await,
+            agent: self.start_agent().await,
+            proxy: self.start_proxy().await,
+        }
     }
 
     /// The relay; port 0 takes any, and the connection string is written for whichever it is.
