@@ -13,12 +13,13 @@ use super::{
     RelayServer, Rights,
     entity::Entities,
     rendezvous::RendezvousTable,
-    service::{Clock, Relay, Scheme},
+    service::{Relay, Scheme},
     token::Rules,
     warning_limit::WarningLimit,
 };
 use crate::{
     Error, ErrorKind, Result,
+    clock::Clock,
     net::{Endpoint, Security, TlsAcceptor},
     relay::{HybridConnection, SasRule},
 };
@@ -47,7 +48,7 @@ impl RelayServerBuilder {
             paths: Vec::new(),
             rules: Rules::default(),
             tls: None,
-            clock: Clock(Arc::new(SystemTime::now)),
+            clock: Clock::system(),
             expiry_grace: DEFAULT_EXPIRY_GRACE,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             host: None,
@@ -80,7 +81,7 @@ impl RelayServerBuilder {
 
     /// The clock that tokens are judged by; the system's if not given.
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
-        self.clock = Clock(Arc::new(clock));
+        self.clock = Clock::new(clock);
         self
     }
 

@@ -1,7 +1,6 @@
 //! [`Relay`]: what all connections share, and the answer to each request.
 
 use std::{
-    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -31,13 +30,14 @@ use super::{
     token::{Claim, Rules},
     warning_limit::{Verdict, WarningLimit},
 };
-use crate::crypto;
+use crate::{clock::Clock, crypto};
 
 /// The relay without its socket.
 pub(super) struct Relay {
     pub(super) entities: Entities,
     pub(super) rules: Rules,
     pub(super) rendezvous: Arc<RendezvousTable>,
+    /// The time that tokens are judged by.
     pub(super) clock: Clock,
     pub(super) expiry_grace: Duration,
     pub(super) scheme: Scheme,
@@ -51,10 +51,6 @@ pub(super) struct Relay {
     pub(super) kill: CancellationToken,
     pub(super) tasks: TaskTracker,
 }
-
-/// The time that tokens are judged by.
-#[derive(Clone)]
-pub(super) struct Clock(pub(super) Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 /// What clients reach the relay with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +91,7 @@ type Answered = Result<Response<Full<Bytes>>, Refusal>;
 
 impl Relay {
     pub(super) fn now(&self) -> SystemTime {
-        self.clock.0()
+        self.clock.now()
     }
 
     /// Answers a request; an answer of 101 has its continuation running already.
@@ -409,12 +405,6 @@ impl Scheme {
             Self::Ws => "ws",
             Self::Wss => "wss",
         }
-    }
-}
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Clock")
     }
 }
 
