@@ -13,6 +13,8 @@ pub mod mux;
 
 mod connector;
 mod direct;
+#[cfg(feature = "kube")]
+mod kube_client;
 mod refusal;
 mod relay;
 mod server;
@@ -27,6 +29,8 @@ use async_trait::async_trait;
 
 pub use connector::TunnelConnector;
 pub use direct::DirectTunnel;
+#[cfg(feature = "kube")]
+pub use kube_client::kube_client;
 pub use refusal::Refusal;
 pub use relay::RelayTunnel;
 pub use server::{IncomingTunnelStream, TunnelServer};

@@ -93,6 +93,11 @@ impl Embedded {
         &self.endpoint
     }
 
+    /// The way to the agent, past the proxy: what a program that embeds the crate has.
+    pub fn tunnel(&self) -> Arc<dyn Tunnel> {
+        Arc::clone(&self.tunnel)
+    }
+
     /// A stream to the agent, past the proxy: what a hostile client has.
     pub async fn stream(&self) -> TunnelStream {
         self.tunnel
