@@ -134,7 +134,7 @@ async fn route(
             upgrade::attach(server, request, ticket, &path.namespace, name, &query)
         }
         ("pods", Some("portforward"), Some(name)) => {
-            upgrade::port_forward(server, request, ticket, &path.namespace, name)
+            upgrade::port_forward(server, request, ticket, &path.namespace, name, &query)
         }
         ("serviceaccounts", Some("token"), Some(name)) if request.method() == Method::POST => {
             let (head, body) = request.into_parts();

@@ -31,6 +31,7 @@ mod logs;
 mod object;
 mod patch;
 mod pod_directory;
+mod port_channels;
 mod port_forward;
 mod process;
 mod protobuf;

@@ -68,17 +68,14 @@ async fn forward(pod: String, data: IncomingStream, output: Output, error: Outpu
         .unwrap_or(0);
     let reset = data.reset.clone();
     let (near, far) = tokio::io::duplex(BUFFER_BYTES);
-    if matches!(port, ECHO_PORT | HTTP_PORT) {
+    if is_served(port) {
         let serving = async { tokio::join!(listen(&pod, port, far), carry(data, near, &output)) };
         tokio::select! {
             _ = serving => {}
             () = reset.cancelled() => {}
         }
     } else {
-        let refusal = format!(
-            "error forwarding port {port} to pod {pod}: failed to connect to localhost:{port} inside the pod: connection refused"
-        );
-        let _ = error.send(Bytes::from(refusal)).await;
+        let _ = error.send(Bytes::from(refusal(&pod, port))).await;
         let _ = output.finish().await;
     }
     let _ = error.finish().await;
@@ -116,7 +113,21 @@ async fn carry(mut data: IncomingStream, io: DuplexStream, output: &Output) {
     }
 }
 
-async fn listen(pod: &str, port: u16, io: DuplexStream) {
+/// Whether something listens at this port of every pod.
+pub(super) fn is_served(port: u16) -> bool {
+    matches!(port, ECHO_PORT | HTTP_PORT)
+}
+
+/// What the kubelet says of a port at which nothing listens.
+pub(super) fn refusal(pod: &str, port: u16) -> String {
+    format!(
+        "error forwarding port {port} to pod {pod}: failed to connect to localhost:{port} inside the pod: connection \
+         refused"
+    )
+}
+
+/// The server at a port of a pod.
+pub(super) async fn listen(pod: &str, port: u16, io: DuplexStream) {
     if port == ECHO_PORT {
         let (mut read, mut write) = tokio::io::split(io);
         if tokio::io::copy(&mut read, &mut write).await.is_ok() {

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use super::{
     cork::Cork,
     faults::UpgradeAnswer,
-    logs, port_forward,
+    logs, port_channels, port_forward,
     process::Runs,
     query::Query,
     remote_command::{self, PodCommand, Wanted},
@@ -92,6 +92,7 @@ pub(super) fn port_forward(
     ticket: &Arc<Ticket>,
     namespace: &str,
     pod: &str,
+    query: &Query,
 ) -> Result<Response, Status> {
     if let Some(answer) = faulty_answer(server) {
         return answer;
@@ -99,10 +100,19 @@ pub(super) fn port_forward(
     server.store.require(builtin("pods"), namespace, pod)?;
     let pod = pod.to_owned();
     let protocols = Protocols {
-        websocket: websocket::TUNNEL_PROTOCOLS,
+        websocket: &[websocket::TUNNEL_PROTOCOL, port_channels::PROTOCOL],
         spdy: port_forward::SPDY_PROTOCOLS,
     };
     match negotiate(&request, protocols)? {
+        Agreed::WebSocket {
+            answer,
+            protocol: port_channels::PROTOCOL,
+        } => {
+            let ports = port_channels::ports(query)?;
+            switch(server, request, ticket, answer, FirstWord::Server, |io| {
+                port_channels::serve(io, pod, ports)
+            })
+        }
         Agreed::WebSocket { answer, .. } => {
             switch(server, request, ticket, answer, FirstWord::Client, |io| {
                 websocket::serve_tunnel(io, |io| {

@@ -25,7 +25,7 @@ pub(super) const CHANNEL_PROTOCOLS: &[&str] = &[CHANNELS_V5, "v4.channel.k8s.io"
 pub(super) const CHANNELS_V5: &str = "v5.channel.k8s.io";
 
 /// SPDY frames inside binary messages.
-pub(super) const TUNNEL_PROTOCOLS: &[&str] = &["SPDY/3.1+portforward.k8s.io"];
+pub(super) const TUNNEL_PROTOCOL: &str = "SPDY/3.1+portforward.k8s.io";
 
 /// The longest message taken. kubectl sends at most 32 KiB at once.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -196,7 +196,8 @@ async fn send_bytes(
         .await;
 }
 
-fn server<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T> {
+/// The server's end of a connection whose handshake is done.
+pub(super) fn server<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T> {
     let limits = Limits::default().max_payload_len(Some(MAX_MESSAGE_BYTES));
     ServerBuilder::new().limits(limits).serve(io)
 }

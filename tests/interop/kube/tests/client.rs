@@ -26,7 +26,7 @@ use support::{
     api_server::{StandIn, User},
     embedded::Embedded,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const TOKEN: &str = "the-callers-token";
 /// A bound on what should happen at once. Only a failing test reaches it.
@@ -74,7 +74,8 @@ async fn everything(client: Client) {
     tokio::time::timeout(AT_ONCE, async {
         objects(client.clone()).await;
         watch(client.clone()).await;
-        logs_and_exec(client).await;
+        logs_and_exec(client.clone()).await;
+        port_forward(client).await;
     })
     .await
     .expect("nothing hangs");
@@ -158,6 +159,29 @@ async fn logs_and_exec(client: Client) {
         .await
         .expect("it ends");
     assert_eq!(said.trim_end(), "through the tunnel");
+}
+
+async fn port_forward(client: Client) {
+    let pods: Api<Pod> = Api::default_namespaced(client);
+    let mut forwarder = pods
+        .portforward("web-0", &[7, 8080])
+        .await
+        .expect("a port-forward");
+    let mut echo = forwarder.take_stream(7).expect("asked for");
+    let mut page = forwarder.take_stream(8080).expect("asked for");
+    echo.write_all(b"marco").await.expect("taken");
+    let mut back = [0; 5];
+    echo.read_exact(&mut back).await.expect("echoed");
+    assert_eq!(&back, b"marco");
+    page.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n")
+        .await
+        .expect("taken");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello from web-0\n") {
+        assert_ne!(page.read_buf(&mut answer).await.expect("an answer"), 0);
+    }
+    drop((echo, page));
+    forwarder.abort();
 }
 
 /// What the auth provider says reaches whoever called, and a refused token is asked for afresh.
