@@ -44,7 +44,8 @@ impl Environment {
         }
     }
 
-    fn listed(&self) -> Vec<PathBuf> {
+    /// The files that `KUBECONFIG` names.
+    pub(super) fn listed(&self) -> Vec<PathBuf> {
         let list = self.kubeconfig.as_deref().unwrap_or(OsStr::new(""));
         env::split_paths(list)
             .filter(|path| !path.as_os_str().is_empty())

@@ -1,8 +1,8 @@
 //! [`Lock`]: kubectl's way of keeping two writers of a kubeconfig apart.
 
 use std::{
-    fs::{self, OpenOptions},
-    io,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,11 +16,19 @@ pub(super) const LOCK_LIMIT: Duration = Duration::from_secs(3);
 /// How often to try. There is nothing to wait on: the protocol knows only whether a file exists.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
+/// What stands in a lock file of ours; kubectl's is empty, and it looks at nobody's.
+const MARK: &[u8] = b"arc-cluster-connect\n";
+
 /// A file beside the kubeconfig, named `<kubeconfig>.lock`, that exists while somebody writes. Whoever creates it has
-/// the lock; it holds nothing, and is removed on drop.
+/// the lock; it is removed on drop.
+///
+/// One that a killed process of ours left behind is taken over: the operating system's lock, which we hold on the file
+/// besides, ended with that process.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
+    /// Open as long as the lock is held: the operating system's lock lasts as long.
+    _file: File,
 }
 
 impl Lock {
@@ -29,16 +37,21 @@ impl Lock {
         let path = lock_path(path);
         let deadline = Instant::now() + limit;
         loop {
-            match create(&path) {
-                Ok(()) => return Ok(Self { path }),
-                Err(error) if is_held(&path, &error) => {
-                    if Instant::now() >= deadline {
-                        return Err(held_for_too_long(&path));
-                    }
-                    std::thread::sleep(LOCK_RETRY.min(limit));
-                }
-                Err(error) => return Err(not_creatable(&path, error)),
+            let error = match create(&path) {
+                Ok(file) => return Ok(Self { path, _file: file }),
+                Err(error) => error,
+            };
+            if !is_held(&path, &error) {
+                return Err(not_creatable(&path, error));
             }
+            if let Some(file) = take_over(&path) {
+                tracing::info!(path = %path.display(), "took over the kubeconfig's lock from a process that was killed");
+                return Ok(Self { path, _file: file });
+            }
+            if Instant::now() >= deadline {
+                return Err(held_for_too_long(&path));
+            }
+            std::thread::sleep(LOCK_RETRY.min(limit));
         }
     }
 }
@@ -57,12 +70,47 @@ fn lock_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn create(path: &Path) -> io::Result<()> {
+fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
+    let mut file = options.open(path)?;
+    // Marked only once it is locked, so that nobody takes over a lock that is held. Where either can not be had, the
+    // lock is as good as kubectl's.
+    if file.try_lock().is_ok() {
+        let _ = file.write_all(MARK);
+    }
+    Ok(file)
+}
+
+/// The lock file of a process of ours that has ended.
+#[cfg(unix)]
+fn take_over(path: &Path) -> Option<File> {
+    use std::{io::Read, os::unix::fs::MetadataExt};
+
+    // Opening something else, as a pipe, might block.
+    if !fs::symlink_metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+    let mut content = Vec::new();
+    (&file)
+        .take(MARK.len() as u64 + 1)
+        .read_to_end(&mut content)
+        .ok()?;
+    if content != MARK || file.try_lock().is_err() {
+        return None;
+    }
+    // A holder removes the file before it lets go of the operating system's lock, and another may have come since.
+    let (locked, named) = (file.metadata().ok()?, fs::symlink_metadata(path).ok()?);
+    ((locked.dev(), locked.ino()) == (named.dev(), named.ino())).then_some(file)
+}
+
+/// Windows does not let us look into a locked file, nor tell files apart.
+#[cfg(not(unix))]
+fn take_over(_: &Path) -> Option<File> {
+    None
 }
 
 fn is_held(path: &Path, error: &io::Error) -> bool {
@@ -135,6 +183,48 @@ mod tests {
             std::thread::spawn(move || Lock::take(&config, Duration::from_secs(60)).map(drop));
         drop(lock);
         waiting.join().unwrap().unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_of_ours_whose_holder_died_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config");
+        let path = directory.path().join("config.lock");
+        fs::write(&path, MARK).unwrap();
+        let lock = Lock::take(&config, Duration::ZERO).unwrap();
+        Lock::take(&config, Duration::ZERO).expect_err("it is held again");
+        drop(lock);
+        assert!(!path.exists());
+        // Anybody else's stays.
+        for content in [&b""[..], b"arc-cluster-connect\nx", b"7"] {
+            fs::write(&path, content).unwrap();
+            Lock::take(&config, Duration::ZERO).expect_err("not ours");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn many_heirs_get_the_lock_one_after_the_other() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("config");
+        fs::write(directory.path().join("config.lock"), MARK).unwrap();
+        let holders = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let lock = Lock::take(&config, Duration::from_secs(60)).unwrap();
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! of its name, in its place, and is appended when there is none. Only what is ours is ever replaced: see
 //! [`find_collision`].
 
-use super::{Cluster, Context, Kubeconfig, NamedContext, User};
+use super::{Cluster, Context, Kubeconfig, NamedContext, User, marker};
 use crate::{Error, ErrorKind, Result};
+
+/// The member of a user that names a credential plugin.
+const EXEC: &str = "exec";
 
 /// Whether a merge makes the added context the one that tools use by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,13 +37,7 @@ pub(super) fn merge(
     addition: &Kubeconfig,
     current_context: CurrentContext,
 ) -> Result<Merged> {
-    if let Some((what, name)) = find_collision(base, addition) {
-        return Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!("the kubeconfig already has a {what} '{name}' that is not ours"),
-        )
-        .with_help("choose another name with --kube-context, or another file with -f"));
-    }
+    refuse_collision(base, addition, "the kubeconfig")?;
     let mut merged = base.clone();
     let mut replaced = false;
     replaced |= put(&mut merged.clusters, &addition.clusters, |entry| {
@@ -55,14 +52,10 @@ pub(super) fn merge(
             .current_context
             .clone_into(&mut merged.current_context);
     }
-    // A file that we create is a complete one; what stands in an existing file stays.
-    for (member, value) in [
-        (&mut merged.api_version, &addition.api_version),
-        (&mut merged.kind, &addition.kind),
-    ] {
-        if member.is_none() {
-            member.clone_from(value);
-        }
+    // A file that we fill is a complete one; what stands in an existing file stays.
+    if *base == Kubeconfig::default() {
+        merged.api_version.clone_from(&addition.api_version);
+        merged.kind.clone_from(&addition.kind);
     }
     Ok(Merged {
         kubeconfig: merged,
@@ -89,18 +82,61 @@ pub(super) fn remove(
         // First entries only: later ones of the same name are not ours.
         take(&mut kept.clusters, |entry| entry.name == *cluster);
         take(&mut kept.users, |entry| entry.name == *user);
-        let context = present.context(&added.name);
-        if context.is_some_and(|context| refers_to_same(context, &added.context)) {
-            take(&mut kept.contexts, |entry| entry.name == added.name);
-            if kept.current_context == added.name {
-                kept.current_context = match kept.context(earlier_context) {
-                    Some(_) => earlier_context.to_owned(),
-                    None => String::new(),
-                };
+        let Some(context) = present.context(&added.name) else {
+            continue;
+        };
+        if !refers_to_same(context, &added.context) {
+            continue;
+        }
+        // The file knows better: another run that has left meanwhile may have changed what comes after us.
+        let earlier = kept
+            .context(&added.name)
+            .and_then(|context| marker::earlier_context(&context.other))
+            .unwrap_or(earlier_context)
+            .to_owned();
+        take(&mut kept.contexts, |entry| entry.name == added.name);
+        for entry in &mut kept.contexts {
+            if marker::earlier_context(&entry.context.other) == Some(&added.name) {
+                marker::set_earlier_context(&mut entry.context.other, &earlier);
             }
+        }
+        if kept.current_context == added.name {
+            kept.current_context = match kept.context(&earlier) {
+                Some(_) => earlier,
+                None => String::new(),
+            };
         }
     }
     kept
+}
+
+/// Refuses an entry of `base` that has the name of one in `addition` and is not ours. `place` is what the error calls
+/// `base`.
+pub(super) fn refuse_collision(
+    base: &Kubeconfig,
+    addition: &Kubeconfig,
+    place: &str,
+) -> Result<()> {
+    let Some((what, name)) = find_collision(base, addition) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!("{place} already has a {what} '{name}' that is not ours"),
+    )
+    .with_help("choose another name with --kube-context, or another file with -f"))
+}
+
+/// The context to go back to when the entries of `addition`, merged into `base`, are taken out again.
+pub(super) fn earlier_context<'a>(base: &'a Kubeconfig, addition: &Kubeconfig) -> &'a str {
+    let current = base.current_context.as_str();
+    if !addition.contexts.iter().any(|entry| entry.name == current) {
+        return current;
+    }
+    // An earlier run's entry of the same name, current since: what that one would have gone back to.
+    base.context(current)
+        .and_then(|context| marker::earlier_context(&context.other))
+        .unwrap_or(current)
 }
 
 /// Whether nothing that somebody could miss is in `kubeconfig`.
@@ -122,8 +158,8 @@ pub(super) fn has_endpoints(kubeconfig: &Kubeconfig) -> bool {
 /// The first entry of `base` that has the name of one in `addition` and is not ours.
 ///
 /// A cluster is ours when its server is a loopback endpoint of this crate (or of Azure's own client, which has the
-/// same form). A context is ours when its cluster is. A user is ours when it has nothing but a token, and contexts
-/// refer to it, all of them ours.
+/// same form). A context is ours when its cluster is. A user is ours when it has our mark, or has nothing but a token,
+/// and contexts refer to it, all of them ours.
 fn find_collision<'a>(
     base: &Kubeconfig,
     addition: &'a Kubeconfig,
@@ -150,12 +186,7 @@ fn find_collision<'a>(
 }
 
 fn is_our_cluster(cluster: &Cluster) -> bool {
-    let Some(rest) = cluster.server.strip_prefix("https://127.0.0.1:") else {
-        return false;
-    };
-    rest.split_once("/proxies/").is_some_and(|(port, id)| {
-        port.parse::<u16>().is_ok() && !id.is_empty() && !id.contains('/')
-    })
+    marker::port(cluster).is_some()
 }
 
 fn is_our_context(base: &Kubeconfig, context: &Context) -> bool {
@@ -172,8 +203,8 @@ fn is_our_user(base: &Kubeconfig, name: &str, user: &User) -> bool {
         .iter()
         .filter(|entry| entry.context.user == name)
         .peekable();
-    user.token.is_some()
-        && *user == token_only
+    let is_token_only = user.token.is_some() && *user == token_only;
+    (is_token_only || marker::is_marked(&user.other))
         && contexts.peek().is_some()
         && contexts.all(|NamedContext { context, .. }| is_our_context(base, context))
 }
@@ -188,7 +219,9 @@ fn is_as_added(present: &Kubeconfig, addition: &Kubeconfig, context: &Context) -
         (now, _) => now.is_none(),
     };
     let same_token = match (present.user(&context.user), addition.user(&context.user)) {
-        (Some(now), Some(then)) => now.token == then.token,
+        (Some(now), Some(then)) => {
+            now.token == then.token && now.other.get(EXEC) == then.other.get(EXEC)
+        }
         (now, _) => now.is_none(),
     };
     same_server && same_token

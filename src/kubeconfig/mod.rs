@@ -1,12 +1,17 @@
 //! How Kubernetes tools find us: the kubeconfig file, merged and put back with care.
 
+mod dead;
 mod location;
 mod lock;
+mod marker;
 mod merge;
 mod model;
+mod outline;
 mod replace;
 mod resolve;
+mod rewrite;
 mod secret;
+mod splice;
 mod store;
 mod token;
 mod value;

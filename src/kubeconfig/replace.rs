@@ -1,6 +1,7 @@
 //! Replacing a file as a whole: readers, and a machine that loses power, see the old content or the new one.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, Metadata},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -45,7 +46,7 @@ pub(super) fn replace_step_by_step(
     };
     // In the same directory, since a rename across file systems is not atomic. It is created with mode 0600.
     let mut file = tempfile::Builder::new()
-        .prefix(".kubeconfig-")
+        .prefix(&temporary_prefix(path)?)
         .tempfile_in(directory)?;
     interrupt(Step::Created)?;
     file.write_all(content)?;
@@ -60,6 +61,34 @@ pub(super) fn replace_step_by_step(
     #[cfg(unix)]
     let _ = File::open(directory).and_then(|directory| directory.sync_all());
     Ok(())
+}
+
+/// Removes what interrupted writes of `path` left beside it. To be called by the holder of its lock: then nobody else
+/// is writing.
+pub(super) fn remove_leftovers(path: &Path) {
+    let (Some(directory), Ok(prefix)) = (path.parent(), temporary_prefix(path)) else {
+        return;
+    };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_leftover = name
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes());
+        if is_leftover && let Err(error) = fs::remove_file(entry.path()) {
+            tracing::warn!(%error, path = %entry.path().display(), "can not remove what an interrupted write left behind");
+        }
+    }
+}
+
+/// Temporary files carry the name of the file that they are to become: whoever has its lock knows them as leftovers.
+fn temporary_prefix(path: &Path) -> io::Result<OsString> {
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    prefix.push(".arc-cluster-connect-");
+    Ok(prefix)
 }
 
 /// Creates the directory that `path` lies in, for its owner only.

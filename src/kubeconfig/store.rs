@@ -1,5 +1,8 @@
 //! [`KubeconfigFile`]: our entries in a kubeconfig file, for as long as the proxy runs.
 
+mod locked;
+mod receipt;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -7,11 +10,14 @@ use std::{
     time::Duration,
 };
 
+use self::locked::LockedFile;
+pub use self::receipt::MergeReceipt;
 use super::{
     CurrentContext, Kubeconfig,
+    dead::{self, Probe},
     location::Environment,
     lock::{LOCK_LIMIT, Lock},
-    merge, model, replace,
+    marker, merge, replace,
 };
 use crate::{Error, ErrorKind, Result, crypto};
 
@@ -22,9 +28,12 @@ use crate::{Error, ErrorKind, Result, crypto};
 /// mode 0600. From an existing one, the rights of group and others are taken while our token is in it, and given back
 /// by [`MergeReceipt::undo`].
 ///
-/// A merged file is written anew, as kubectl does it: entries and members that are not known here stay, comments and
-/// layout do not. [`MergeReceipt::undo`] brings back the original file with its comments, byte for byte, when nobody
-/// else changed it meanwhile.
+/// Our entries are spliced into the text: comments, order, quoting and layout of everything else stay as they are, while
+/// we are there and afterwards. JSON stays JSON. Only a file of an unusual form (YAML's flow style, or anchors on whole
+/// sections) is written anew meanwhile; [`MergeReceipt::undo`] brings it back byte for byte when nobody else changed it.
+///
+/// Each entry that is added carries a mark, a named extension as other tools put into kubeconfigs as well. By it, what a
+/// killed process left behind is known and taken out at the next merge: see [`repair`](Self::repair).
 ///
 /// All methods block: up to three seconds for the lock, and for the disk. In asynchronous code call them through
 /// `spawn_blocking`.
@@ -48,7 +57,10 @@ use crate::{Error, ErrorKind, Result, crypto};
 #[derive(Clone, Debug)]
 pub struct KubeconfigFile {
     path: PathBuf,
+    /// The other files of the list that tools read.
+    others: Vec<PathBuf>,
     lock_limit: Duration,
+    probe: Probe,
 }
 
 impl KubeconfigFile {
@@ -57,8 +69,10 @@ impl KubeconfigFile {
         let path = path.into();
         Self {
             // What is undone at the end must be the same file, even if the current directory changes.
-            path: std::path::absolute(&path).unwrap_or(path),
+            path: absolute(path),
+            others: Vec::new(),
             lock_limit: LOCK_LIMIT,
+            probe: dead::is_listening,
         }
     }
 
@@ -66,12 +80,20 @@ impl KubeconfigFile {
     /// is not read-only, else its last one; `~/.kube/config` without that variable.
     ///
     /// With several files, kubectl takes the current context from the first one that sets it: after
-    /// [`CurrentContext::Switch`] in a later one, name the context with `--context`.
+    /// [`CurrentContext::Switch`] in a later one, name the context with `--context`. [`CurrentContext::KeepIfSet`] looks
+    /// at all of them, and a name that is taken in one of them is refused.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when `KUBECONFIG` is not set and there is no home directory.
     pub fn default_location() -> Result<Self> {
-        Environment::of_the_process().file().map(Self::at)
+        Self::located(&Environment::of_the_process())
+    }
+
+    fn located(environment: &Environment) -> Result<Self> {
+        let mut file = Self::at(environment.file()?);
+        file.others = environment.listed().into_iter().map(absolute).collect();
+        file.others.retain(|other| *other != file.path);
+        Ok(file)
     }
 
     /// The path, absolute.
@@ -87,7 +109,8 @@ impl KubeconfigFile {
         Kubeconfig::read(&self.path)
     }
 
-    /// Adds the entries of `addition`, which takes the place of entries that an earlier run left behind.
+    /// Adds the entries of `addition`, which takes the place of entries that an earlier run left behind. Those of other
+    /// runs that were killed are taken out, as by [`repair`](Self::repair).
     ///
     /// The file and its directory are created when missing. A file that has all of it already is not written.
     ///
@@ -105,31 +128,74 @@ impl KubeconfigFile {
         let locked = self.lock()?;
         let original = locked.content()?;
         let base = locked.parse(original.as_ref())?;
-        let merged = merge::merge(&base, addition, current_context)?;
-        let text = if merged.kubeconfig == base {
-            None
-        } else {
-            let text = merged.kubeconfig.to_yaml()?;
-            locked.write(text.as_bytes(), None)?;
-            Some(text)
-        };
-        let restorable = match text {
-            // The original has dead entries of an earlier run, which need not come back.
-            _ if merged.replaced => None,
-            Some(text) => Some(Restorable {
-                written: crypto::sha256(text.as_bytes()),
-                original: original.clone(),
-            }),
-            None => None,
-        };
+        let (living, removed) = dead::without_dead(&base, addition, self.probe);
+        let earlier_context = merge::earlier_context(&living, addition).to_owned();
+        let addition = marker::marked(addition, &earlier_context);
+        let mut merged = merge::merge(&living, &addition, current_context)?;
+        let is_set_elsewhere = self.look_at_others(&addition)?;
+        if is_set_elsewhere && current_context == CurrentContext::KeepIfSet {
+            merged
+                .kubeconfig
+                .current_context
+                .clone_from(&living.current_context);
+        }
+        let mut written = None;
+        if merged.kubeconfig != base {
+            let bytes =
+                locked.rewrite(original.as_ref(), &base, &merged.kubeconfig, None, None)?;
+            // If the original has dead entries of an earlier run, it need not come back.
+            if !merged.replaced && removed.is_empty() {
+                written = Some(crypto::sha256(&bytes));
+            }
+        }
+        tell_removed(&removed);
         Ok(MergeReceipt {
             file: self.clone(),
-            addition: addition.clone(),
-            earlier_context: base.current_context,
-            created: original.is_none(),
-            mode: original.and_then(|content| content.mode),
-            restorable: Mutex::new(restorable),
+            addition,
+            earlier_context,
+            original,
+            written: Mutex::new(written),
         })
+    }
+
+    /// Takes out the entries of processes that ended without doing it themselves, as one that was killed. The names of
+    /// the contexts that went.
+    ///
+    /// Only entries with our mark are looked at. They are dead when nobody listens at their loopback port. If one of
+    /// them is the current context, the one that was current before it becomes current again.
+    ///
+    /// # Errors
+    /// As [`merge`](Self::merge); a file that does not exist needs no repair.
+    pub fn repair(&self) -> Result<Vec<String>> {
+        if !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        let locked = self.lock()?;
+        let Some(content) = locked.content()? else {
+            return Ok(Vec::new());
+        };
+        let base = locked.parse(Some(&content))?;
+        let (kept, removed) = dead::without_dead(&base, &Kubeconfig::default(), self.probe);
+        if !removed.is_empty() {
+            locked.rewrite(Some(&content), &base, &kept, None, None)?;
+        }
+        tell_removed(&removed);
+        Ok(removed)
+    }
+
+    /// Whether another file of the list sets a current context. Files that can not be read do not count, as for kubectl.
+    fn look_at_others(&self, addition: &Kubeconfig) -> Result<bool> {
+        let mut is_set = false;
+        for path in &self.others {
+            let Ok(other) = Kubeconfig::read(path) else {
+                continue;
+            };
+            // Whichever came first would hide the other.
+            let place = format!("the kubeconfig {}", path.display());
+            merge::refuse_collision(&other, addition, &place)?;
+            is_set |= !other.current_context.is_empty();
+        }
+        Ok(is_set)
     }
 
     fn lock(&self) -> Result<LockedFile<'_>> {
@@ -179,150 +245,16 @@ impl KubeconfigFile {
     }
 }
 
-/// Proof of a merge, with which it is undone.
-///
-/// Dropping it leaves the entries in the file.
-#[derive(Debug)]
-#[must_use = "without `undo`, the entries stay in the user's kubeconfig"]
-pub struct MergeReceipt {
-    file: KubeconfigFile,
-    addition: Kubeconfig,
-    earlier_context: String,
-    created: bool,
-    /// The mode of the original file.
-    mode: Option<u32>,
-    /// Taken by the first `undo`: after that the file is no longer what we wrote.
-    restorable: Mutex<Option<Restorable>>,
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
 
-/// What is needed to bring back the original file as it was.
-struct Restorable {
-    /// SHA-256 of what we wrote.
-    written: [u8; 32],
-    /// `None`: there was no file.
-    original: Option<Content>,
-}
-
-impl std::fmt::Debug for Restorable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the content: it holds the user's secrets.
-        f.debug_struct("Restorable").finish_non_exhaustive()
-    }
-}
-
-impl MergeReceipt {
-    /// Takes our entries out of the file again.
-    ///
-    /// If nobody changed the file since, it becomes what it was, byte for byte, or is deleted if it was not there.
-    /// Otherwise exactly our entries go, as far as they are still ours (the same server and token); the context that
-    /// was current before becomes current again, if ours still is and the earlier one still exists; and a file that
-    /// we made and that holds nothing any more is deleted. Undoing again changes nothing.
-    ///
-    /// # Errors
-    /// As [`KubeconfigFile::merge`]. The file is then as it was, and `undo` may be called again.
-    pub fn undo(&self) -> Result<()> {
-        // Without its directory, the file is gone as well, and there is nowhere to lock.
-        if !self.file.path.parent().is_some_and(Path::exists) {
-            return Ok(());
-        }
-        let locked = self.file.lock()?;
-        let Some(content) = locked.content()? else {
-            return Ok(());
-        };
-        let mut restorable = self
-            .restorable
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        match &*restorable {
-            Some(restorable) if restorable.written == crypto::sha256(&content.bytes) => {
-                match &restorable.original {
-                    Some(original) => locked.write(&original.bytes, self.mode_after(&content))?,
-                    None => locked.delete()?,
-                }
-            }
-            _ => self.take_out(&locked, &content)?,
-        }
-        *restorable = None;
-        Ok(())
-    }
-
-    fn take_out(&self, locked: &LockedFile<'_>, content: &Content) -> Result<()> {
-        let present = locked.parse(Some(content))?;
-        let kept = merge::remove(&present, &self.addition, &self.earlier_context);
-        if kept == present {
-            return Ok(());
-        }
-        if self.created && merge::is_empty(&kept) {
-            return locked.delete();
-        }
-        let mode = if merge::has_endpoints(&kept) {
-            None
-        } else {
-            self.mode_after(content)
-        };
-        locked.write(kept.to_yaml()?.as_bytes(), mode)
-    }
-
-    /// The original mode, unless somebody changed what we made of it. Not to be used while another run's token stays.
-    fn mode_after(&self, content: &Content) -> Option<u32> {
-        self.mode
-            .filter(|mode| content.mode == Some(mode & replace::OWNER_RIGHTS))
-    }
-}
-
-/// A file whose lock we hold.
-struct LockedFile<'a> {
-    file: &'a KubeconfigFile,
-    /// Where symbolic links lead.
-    target: PathBuf,
-    _locks: (Option<Lock>, Lock),
-}
-
-/// What a file holds.
-#[derive(Clone)]
-struct Content {
-    bytes: Vec<u8>,
-    mode: Option<u32>,
-}
-
-impl LockedFile<'_> {
-    /// `None` when there is no file.
-    fn content(&self) -> Result<Option<Content>> {
-        let metadata = match fs::metadata(&self.target) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.file.failed("read", error)),
-        };
-        Ok(Some(Content {
-            bytes: model::read_bytes(&self.file.path)?,
-            mode: replace::mode_of(&metadata),
-        }))
-    }
-
-    fn parse(&self, content: Option<&Content>) -> Result<Kubeconfig> {
-        match content {
-            Some(content) => Kubeconfig::from_bytes(&self.file.path, &content.bytes),
-            None => Ok(Kubeconfig::default()),
-        }
-    }
-
-    fn write(&self, bytes: &[u8], mode: Option<u32>) -> Result<()> {
-        // Replacing needs no right to write to the file itself, but read-only means that its owner wants no change.
-        let read_only =
-            fs::metadata(&self.target).is_ok_and(|metadata| metadata.permissions().readonly());
-        if read_only {
-            return Err(Error::new(
-                ErrorKind::File,
-                format!("the kubeconfig {} is read-only", self.file.path.display()),
-            )
-            .with_help("make it writable (`chmod u+w`), or give another file with -f"));
-        }
-        replace::replace(&self.target, bytes, mode)
-            .map_err(|error| self.file.failed("write", error))
-    }
-
-    fn delete(&self) -> Result<()> {
-        fs::remove_file(&self.target).map_err(|error| self.file.failed("delete", error))
+fn tell_removed(contexts: &[String]) {
+    if !contexts.is_empty() {
+        tracing::info!(
+            ?contexts,
+            "took out of the kubeconfig what processes that were killed had left there"
+        );
     }
 }
 

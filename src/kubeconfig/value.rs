@@ -25,6 +25,19 @@ impl Fields {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
+    /// Sets a member in its place, or as the last one.
+    pub(super) fn set(&mut self, name: &str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, present)) => *present = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
     /// Whether a member of that name is there.
     pub fn contains(&self, name: &str) -> bool {
         self.names().any(|known| known == name)
@@ -89,6 +102,15 @@ impl Value {
             Self::Mapping(_) => "a mapping",
         }
     }
+}
+
+/// The member `name` of a mapping.
+pub(super) fn member<'a>(mapping: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Mapping(members) = mapping else {
+        return None;
+    };
+    let (_, value) = members.iter().find(|(known, _)| known == name)?;
+    Some(value)
 }
 
 impl Serialize for Value {

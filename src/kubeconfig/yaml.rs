@@ -1,5 +1,7 @@
 //! Text to model and back, with options under which Kubernetes and we read the same values.
 
+use serde::Serialize;
+
 use super::{Kubeconfig, value::Value};
 use crate::{Error, ErrorKind, Result};
 
@@ -20,11 +22,11 @@ pub(super) fn parse(text: &str) -> Result<Kubeconfig> {
     }
 }
 
-pub(super) fn emit(kubeconfig: &Kubeconfig) -> Result<String> {
+pub(super) fn emit<T: Serialize>(value: &T) -> Result<String> {
     // Plain one-line scalars: folded ones are correct YAML, but unreadable for line-based tools that look for a
     // certificate.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    serde_saphyr::to_string_with_options(kubeconfig, options).map_err(|error| {
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| {
         Error::new(
             ErrorKind::InvalidInput,
             "the kubeconfig can not be written as YAML",

@@ -135,10 +135,7 @@ fn what_is_not_ours_is_never_replaced() {
 fn removing_gives_back_what_was() {
     let addition = ours("till", 1, "s");
     let present = merged(&users(), &addition, CurrentContext::Switch);
-    let mut expected = users();
-    expected.api_version = Some("v1".to_owned());
-    expected.kind = Some("Config".to_owned());
-    assert_eq!(remove(&present, &addition, "me@home"), expected);
+    assert_eq!(remove(&present, &addition, "me@home"), users());
 }
 
 #[test]
