@@ -1,4 +1,9 @@
+mod dead_runs;
+mod listed;
 mod properties;
+mod runs;
+#[cfg(unix)]
+mod unix;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +28,10 @@ fn ours(name: &str, secret: &str) -> Kubeconfig {
     TokenKubeconfig::new(name).build(&endpoint).unwrap()
 }
 
+fn marked(name: &str, secret: &str, earlier_context: &str) -> Kubeconfig {
+    marker::marked(&ours(name, secret), earlier_context)
+}
+
 struct Bed {
     directory: tempfile::TempDir,
     file: KubeconfigFile,
@@ -33,6 +42,7 @@ impl Bed {
         let directory = tempfile::tempdir().unwrap();
         let mut file = KubeconfigFile::at(directory.path().join("config"));
         file.lock_limit = Duration::from_secs(60);
+        file.probe = |_| true;
         if let Some(content) = content {
             fs::write(&file.path, content).unwrap();
         }
@@ -87,7 +97,7 @@ fn merged_and_undone_the_file_is_the_same_to_the_byte() {
 fn a_file_that_we_made_goes_away_with_us() {
     let bed = Bed::new(None);
     let receipt = bed.merge(&ours("till", "s")).unwrap();
-    assert_eq!(bed.file.read().unwrap(), ours("till", "s"));
+    assert_eq!(bed.file.read().unwrap(), marked("till", "s", ""));
     receipt.undo().unwrap();
     assert!(bed.names().is_empty());
 
@@ -116,6 +126,30 @@ fn an_empty_file_of_the_users_stays() {
 }
 
 #[test]
+fn comments_and_layout_stay_while_we_are_there() {
+    let bed = Bed::new(Some(USERS));
+    let receipt = bed.merge(&ours("till", "s")).unwrap();
+    let merged = bed.text().unwrap();
+    for line in USERS.lines().filter(|line| !line.starts_with("current")) {
+        assert!(merged.lines().any(|other| other == line), "{line}");
+    }
+    // A line that somebody adds meanwhile is no reason to lose the others.
+    fs::write(&bed.file.path, merged + "# more\n").unwrap();
+    receipt.undo().unwrap();
+    assert_eq!(bed.text(), Some(format!("{USERS}# more\n")));
+}
+
+#[test]
+fn sections_that_were_not_there_go_again() {
+    let original = "# mine\nclusters: [ ] # none\npreferences: {}\n";
+    let bed = Bed::new(Some(original));
+    let receipt = bed.merge(&ours("till", "s")).unwrap();
+    fs::write(&bed.file.path, bed.text().unwrap() + "# more\n").unwrap();
+    receipt.undo().unwrap();
+    assert_eq!(bed.text(), Some(format!("{original}# more\n")));
+}
+
+#[test]
 fn changes_by_others_stay_when_we_leave() {
     let bed = Bed::new(Some(USERS));
     let receipt = bed.merge(&ours("till", "s")).unwrap();
@@ -124,46 +158,6 @@ fn changes_by_others_stay_when_we_leave() {
     let mut expected = Kubeconfig::parse(USERS).unwrap();
     expected.clusters.push(another_cluster());
     assert_eq!(bed.file.read().unwrap(), expected);
-}
-
-#[test]
-fn a_second_run_of_the_same_name_is_not_disturbed_by_the_first_ones_end() {
-    let bed = Bed::new(Some(USERS));
-    let first = bed.merge(&ours("till", "first")).unwrap();
-    let second = bed.merge(&ours("till", "second")).unwrap();
-    first.undo().unwrap();
-    assert_eq!(bed.file.read().unwrap().resolve(None).unwrap().name, "till");
-    second.undo().unwrap();
-    // The first run's dead entries do not come back.
-    let kept = bed.file.read().unwrap();
-    assert_eq!(kept.contexts.len(), 1);
-    assert_eq!(kept.clusters.len(), 1);
-    assert_eq!(kept.current_context, "");
-}
-
-#[test]
-fn two_runs_that_end_in_the_order_of_their_start_leave_the_first_state() {
-    let bed = Bed::new(Some(USERS));
-    let first = bed.merge(&ours("till", "s")).unwrap();
-    let second = bed.merge(&ours("shelf", "s")).unwrap();
-    first.undo().unwrap();
-    assert_eq!(bed.file.read().unwrap().current_context, "shelf");
-    second.undo().unwrap();
-    let kept = bed.file.read().unwrap();
-    assert_eq!(kept.contexts, Kubeconfig::parse(USERS).unwrap().contexts);
-    assert_eq!(kept.clusters, Kubeconfig::parse(USERS).unwrap().clusters);
-}
-
-#[test]
-fn what_is_there_already_is_not_written_again() {
-    let bed = Bed::new(Some(USERS));
-    let _first = bed.merge(&ours("till", "s")).unwrap();
-    let text = bed.text().unwrap() + "# a comment that a rewrite would lose\n";
-    fs::write(&bed.file.path, &text).unwrap();
-    let again = bed.merge(&ours("till", "s")).unwrap();
-    assert_eq!(bed.text(), Some(text));
-    again.undo().unwrap();
-    assert_eq!(bed.file.read().unwrap().contexts.len(), 1);
 }
 
 #[test]
@@ -265,151 +259,4 @@ fn debug_shows_no_secret() {
     let bed = Bed::new(Some("users: [{name: me, user: {token: hush}}]"));
     let receipt = bed.merge(&ours("till", "hush")).unwrap();
     assert!(!format!("{receipt:?}").contains("hush"));
-}
-
-#[cfg(unix)]
-mod unix {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o7777
-    }
-
-    #[test]
-    fn a_new_file_and_its_directory_are_private() {
-        let bed = Bed::new(None);
-        let file = KubeconfigFile::at(bed.directory.path().join(".kube").join("config"));
-        let _receipt = file
-            .merge(&ours("till", "s"), CurrentContext::Switch)
-            .unwrap();
-        assert_eq!(mode(file.path()), 0o600);
-        assert_eq!(mode(file.path().parent().unwrap()), 0o700);
-    }
-
-    #[test]
-    fn others_may_not_read_the_file_while_our_token_is_in_it() {
-        for somebody_edits in [false, true] {
-            let bed = Bed::new(Some(USERS));
-            fs::set_permissions(&bed.file.path, fs::Permissions::from_mode(0o644)).unwrap();
-            let receipt = bed.merge(&ours("till", "s")).unwrap();
-            assert_eq!(mode(&bed.file.path), 0o600);
-            if somebody_edits {
-                bed.edit(|kubeconfig| kubeconfig.clusters.push(another_cluster()));
-            }
-            receipt.undo().unwrap();
-            assert_eq!(mode(&bed.file.path), 0o644);
-        }
-    }
-
-    #[test]
-    fn others_may_not_read_the_file_while_another_runs_token_is_in_it() {
-        let bed = Bed::new(Some(USERS));
-        fs::set_permissions(&bed.file.path, fs::Permissions::from_mode(0o644)).unwrap();
-        let first = bed.merge(&ours("till", "s")).unwrap();
-        let _second = bed.merge(&ours("shelf", "s")).unwrap();
-        first.undo().unwrap();
-        assert_eq!(mode(&bed.file.path), 0o600);
-    }
-
-    #[test]
-    fn a_mode_that_somebody_set_meanwhile_stays() {
-        let bed = Bed::new(Some(USERS));
-        fs::set_permissions(&bed.file.path, fs::Permissions::from_mode(0o644)).unwrap();
-        let receipt = bed.merge(&ours("till", "s")).unwrap();
-        fs::set_permissions(&bed.file.path, fs::Permissions::from_mode(0o700)).unwrap();
-        receipt.undo().unwrap();
-        assert_eq!(mode(&bed.file.path), 0o700);
-    }
-
-    #[test]
-    fn a_symbolic_link_stays_one_and_both_names_are_locked() {
-        let bed = Bed::new(Some(USERS));
-        let link = bed.directory.path().join("link");
-        symlink("config", &link).unwrap();
-        let mut file = KubeconfigFile::at(&link);
-        let receipt = file
-            .merge(&ours("till", "s"), CurrentContext::Switch)
-            .unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(bed.file.read().unwrap().current_context, "till");
-        receipt.undo().unwrap();
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(bed.text().as_deref(), Some(USERS));
-
-        file.lock_limit = Duration::from_millis(50);
-        for name in ["link.lock", "config.lock"] {
-            let lock = bed.directory.path().join(name);
-            fs::write(&lock, "").unwrap();
-            let error = file
-                .merge(&ours("till", "s"), CurrentContext::Switch)
-                .expect_err("locked");
-            assert!(error.to_string().contains(name), "{error}");
-            fs::remove_file(&lock).unwrap();
-            assert_eq!(bed.names().len(), 2);
-        }
-    }
-
-    #[test]
-    fn a_link_to_nowhere_gets_its_file() {
-        let bed = Bed::new(None);
-        symlink("deep/target", &bed.file.path).unwrap();
-        let receipt = bed.merge(&ours("till", "s")).unwrap();
-        let target = bed.directory.path().join("deep").join("target");
-        assert_eq!(Kubeconfig::read(&target).unwrap(), ours("till", "s"));
-        receipt.undo().unwrap();
-        assert!(!target.exists());
-        assert!(fs::symlink_metadata(&bed.file.path).unwrap().is_symlink());
-    }
-
-    #[test]
-    fn a_device_is_not_replaced_by_a_file() {
-        let bed = Bed::new(None);
-        symlink("/dev/null", &bed.file.path).unwrap();
-        let error = bed.merge(&ours("till", "s")).expect_err("a device");
-        assert_eq!(error.kind(), ErrorKind::File);
-        assert!(error.to_string().contains("not a regular file"), "{error}");
-        assert!(fs::symlink_metadata(&bed.file.path).unwrap().is_symlink());
-    }
-}
-
-#[test]
-fn concurrent_writers_lose_nothing() {
-    const WRITERS: usize = 4;
-    const ROUNDS: usize = 8;
-
-    let bed = Bed::new(Some(USERS));
-    let kept: Vec<Kubeconfig> = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let file = bed.file.clone();
-                scope.spawn(move || {
-                    for round in 0..ROUNDS {
-                        let name = format!("w{writer}-{round}");
-                        let addition = ours(&name, "s");
-                        let receipt = file.merge(&addition, CurrentContext::KeepIfSet).unwrap();
-                        assert!(file.read().unwrap().context(&name).is_some());
-                        // Every other one leaves again.
-                        if round % 2 == 0 {
-                            receipt.undo().unwrap();
-                        }
-                    }
-                    ours(&format!("w{writer}-{}", ROUNDS - 1), "s")
-                })
-            })
-            .collect();
-        writers
-            .into_iter()
-            .map(|writer| writer.join().unwrap())
-            .collect()
-    });
-    let result = bed.file.read().unwrap();
-    assert_eq!(result.contexts.len(), 1 + WRITERS * ROUNDS / 2);
-    assert_eq!(result.current_context, "me@home");
-    for addition in kept {
-        assert!(result.clusters.contains(&addition.clusters[0]));
-        assert!(result.users.contains(&addition.users[0]));
-    }
-    assert_eq!(bed.names().len(), 1);
 }
