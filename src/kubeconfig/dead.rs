@@ -48,7 +48,8 @@ pub(super) fn without_dead(
         let Some(cluster) = present.cluster(&entry.context.cluster) else {
             continue;
         };
-        let is_ours = marker::is_marked(&entry.context.other) && marker::is_marked_endpoint(cluster);
+        let is_ours =
+            marker::is_marked(&entry.context.other) && marker::is_marked_endpoint(cluster);
         // One of the added name is replaced where it stands.
         if is_ours && addition.context(&entry.name).is_none() && ports.is_dead(cluster) {
             let fewer = merge::remove(&kept, &of_context(&kept, &entry.name), "");
@@ -73,11 +74,12 @@ impl Ports<'_> {
             return false;
         };
         let ours = self.addition.clusters.iter().map(|entry| &entry.cluster);
-        let mut at_this_port = ours.filter(|ours| marker::port(ours) == Some(port)).peekable();
+        let mut at_this_port = ours
+            .filter(|ours| marker::port(ours) == Some(port))
+            .peekable();
         if at_this_port.peek().is_some() {
-            return at_this_port.all(|ours| {
-                ours.certificate_authority_data != cluster.certificate_authority_data
-            });
+            return at_this_port
+                .all(|ours| ours.certificate_authority_data != cluster.certificate_authority_data);
         }
         if self.known.len() >= MAX_PROBED_PORTS && !self.known.contains_key(&port) {
             return false;

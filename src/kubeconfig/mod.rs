@@ -1,6 +1,9 @@
 //! How Kubernetes tools find us: the kubeconfig file, merged and put back with care.
 
+mod aad;
 mod dead;
+mod entries;
+mod exec;
 mod location;
 mod lock;
 mod marker;
@@ -17,6 +20,8 @@ mod token;
 mod value;
 mod yaml;
 
+pub use aad::AadKubeconfig;
+pub use exec::{ExecKubeconfig, exec_credential};
 pub use merge::CurrentContext;
 pub use model::{Cluster, Context, Kubeconfig, NamedCluster, NamedContext, NamedUser, User};
 pub use resolve::ResolvedContext;

@@ -181,7 +181,10 @@ impl<'a> Walk<'a> {
         let colon = range.end + rest.len() - rest.trim_start_matches(' ').len();
         let line = line_start(self.text, range.start)..line_end(self.text, range.end);
         let indent = self.text.get(line.start..range.start)?;
-        let is_alone = indent.trim_start_matches('\u{feff}').trim_matches(' ').is_empty();
+        let is_alone = indent
+            .trim_start_matches('\u{feff}')
+            .trim_matches(' ')
+            .is_empty();
         if !is_alone || !self.text.get(colon..)?.starts_with(':') {
             return None;
         }

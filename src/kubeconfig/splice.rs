@@ -167,7 +167,9 @@ impl Splice<'_> {
         let value = member.colon..end;
         let edit = match self.earlier_current_context(target) {
             Earlier::Written(written) => (value, written.to_owned()),
-            Earlier::Missing if self.is_line_of(member, end) => (member.line.clone(), String::new()),
+            Earlier::Missing if self.is_line_of(member, end) => {
+                (member.line.clone(), String::new())
+            }
             Earlier::Missing | Earlier::Different => {
                 let written = self.text.get(value.clone())?;
                 let space = &written[..written.len() - written.trim_start_matches(' ').len()];
@@ -188,8 +190,8 @@ impl Splice<'_> {
             None if target.is_empty() => Earlier::Missing,
             None => Earlier::Different,
             Some(member) => {
-                let is_it = yaml::parse(text)
-                    .is_ok_and(|earlier| earlier.current_context == target);
+                let is_it =
+                    yaml::parse(text).is_ok_and(|earlier| earlier.current_context == target);
                 match inline_value(text, member) {
                     Some(value) if is_it => Earlier::Written(value),
                     _ => Earlier::Different,
@@ -198,7 +200,12 @@ impl Splice<'_> {
         }
     }
 
-    fn version(&mut self, name: &str, base: &Option<String>, target: &Option<String>) -> Option<()> {
+    fn version(
+        &mut self,
+        name: &str,
+        base: &Option<String>,
+        target: &Option<String>,
+    ) -> Option<()> {
         if base == target {
             return Some(());
         }
@@ -241,7 +248,8 @@ impl Splice<'_> {
         let end = self.outline.end;
         self.edits.push((end..end, self.appendix));
         // A stable sort: what goes to the same place keeps its order.
-        self.edits.sort_by_key(|(range, _)| (range.start, range.end));
+        self.edits
+            .sort_by_key(|(range, _)| (range.start, range.end));
         let mut result = String::with_capacity(self.text.len());
         let mut from = 0;
         for (range, new) in self.edits {
@@ -298,7 +306,11 @@ fn with_end(text: &str) -> String {
 }
 
 fn line_break(text: &str) -> &'static str {
-    if has_windows_lines(text) { "\r\n" } else { "\n" }
+    if has_windows_lines(text) {
+        "\r\n"
+    } else {
+        "\n"
+    }
 }
 
 /// `lines` with the line breaks of `text`.

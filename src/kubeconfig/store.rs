@@ -141,8 +141,7 @@ impl KubeconfigFile {
         }
         let mut written = None;
         if merged.kubeconfig != base {
-            let bytes =
-                locked.rewrite(original.as_ref(), &base, &merged.kubeconfig, None, None)?;
+            let bytes = locked.rewrite(original.as_ref(), &base, &merged.kubeconfig, None, None)?;
             // If the original has dead entries of an earlier run, it need not come back.
             if !merged.replaced && removed.is_empty() {
                 written = Some(crypto::sha256(&bytes));

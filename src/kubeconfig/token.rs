@@ -1,15 +1,7 @@
 //! [`TokenKubeconfig`]: one cluster, one user with the endpoint's secret, one context.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-
-use super::{
-    Cluster, Context, Kubeconfig, KubeconfigBuilder, NamedCluster, NamedContext, NamedUser,
-    ProxyEndpoint, Secret, User,
-};
-use crate::{Error, ErrorKind, Result};
-
-/// Longer names help nobody, and tools print them in tables.
-const MAX_NAME_CHARS: usize = 253;
+use super::{Kubeconfig, KubeconfigBuilder, ProxyEndpoint, Secret, User, entries::Entries};
+use crate::Result;
 
 /// A kubeconfig whose user presents the endpoint's secret as a bearer token.
 ///
@@ -49,72 +41,21 @@ impl TokenKubeconfig {
 
 impl KubeconfigBuilder for TokenKubeconfig {
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when the context's name is empty, longer than 253 characters, or has control
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the context's name is empty, longer than 253 characters, or has control
     /// characters.
     fn build(&self, endpoint: &ProxyEndpoint) -> Result<Kubeconfig> {
-        let name = &self.context_name;
-        check_name(name)?;
-        let cluster = Cluster {
-            server: endpoint.server().to_owned(),
-            certificate_authority_data: Some(
-                BASE64_STANDARD.encode(endpoint.certificate_authority_pem()),
-            ),
-            ..Cluster::default()
-        };
         let user = User {
             token: Some(Secret::from(endpoint.secret())),
             ..User::default()
         };
-        let context = Context {
-            cluster: name.clone(),
-            user: name.clone(),
-            namespace: self.namespace.clone(),
-            ..Context::default()
-        };
-        Ok(Kubeconfig {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Config".to_owned()),
-            clusters: vec![NamedCluster {
-                name: name.clone(),
-                cluster,
-                ..NamedCluster::default()
-            }],
-            users: vec![NamedUser {
-                name: name.clone(),
-                user,
-                ..NamedUser::default()
-            }],
-            contexts: vec![NamedContext {
-                name: name.clone(),
-                context,
-                ..NamedContext::default()
-            }],
-            current_context: name.clone(),
-            ..Kubeconfig::default()
-        })
+        Entries::named(&self.context_name, self.namespace.as_deref()).build(endpoint, user)
     }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let problem = if name.is_empty() {
-        "is empty"
-    } else if name.chars().count() > MAX_NAME_CHARS {
-        "is longer than 253 characters"
-    } else if name.chars().any(char::is_control) {
-        "has control characters"
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(
-        ErrorKind::InvalidInput,
-        format!("the context's name {problem}"),
-    )
-    .with_help("give a short name with --kube-context"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ErrorKind, kubeconfig::entries::MAX_NAME_CHARS};
 
     fn endpoint() -> ProxyEndpoint {
         ProxyEndpoint::new("https://127.0.0.1:1/proxies/ab", "PEM\n", "hush".into())

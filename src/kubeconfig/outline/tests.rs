@@ -91,9 +91,17 @@ fn unusual_texts_have_no_outline() {
     ] {
         assert!(Outline::of(text).is_none(), "{text:?}");
     }
-    for text in ["a: &x\n- 1\n", "a: !!seq\n- 1\n", "a: [\n  1]\n", "b: &x 1\na: *x\n"] {
+    for text in [
+        "a: &x\n- 1\n",
+        "a: !!seq\n- 1\n",
+        "a: [\n  1]\n",
+        "b: &x 1\na: *x\n",
+    ] {
         let outline = Outline::of(text).unwrap();
-        assert!(matches!(outline.member("a").unwrap().form, Form::Other), "{text:?}");
+        assert!(
+            matches!(outline.member("a").unwrap().form, Form::Other),
+            "{text:?}"
+        );
     }
 }
 

@@ -114,7 +114,13 @@ fn an_entry_of_ours_is_replaced_where_it_stands() {
 
 #[test]
 fn texts_with_nothing_in_them_are_added_to() {
-    for original in ["", "# notes\n", "# notes", "---\n# notes\n", "\u{feff}# notes\r\n"] {
+    for original in [
+        "",
+        "# notes\n",
+        "# notes",
+        "---\n# notes\n",
+        "\u{feff}# notes\r\n",
+    ] {
         let merged = merged(original, "till");
         assert!(merged.text.starts_with(original), "{:?}", merged.text);
     }

@@ -92,7 +92,10 @@ fn kubeconfig() -> impl Strategy<Value = String> {
         section("users", "user"),
         section("contexts", "context"),
         current_context(),
-        prop_oneof![Just("preferences: {}\n".to_owned()), Just("x-a:\n  b: c\n  # d\n".to_owned())],
+        prop_oneof![
+            Just("preferences: {}\n".to_owned()),
+            Just("x-a:\n  b: c\n  # d\n".to_owned())
+        ],
     )
         .prop_map(|(a, b, c, d, e)| vec![a, b, c, d, e])
         .prop_shuffle();
@@ -102,31 +105,33 @@ fn kubeconfig() -> impl Strategy<Value = String> {
         any::<[bool; 4]>(),
         0..2usize,
     )
-        .prop_map(|(members, fillers, [marked, started, windows, cut], indent)| {
-            let mut text = String::new();
-            if started {
-                text.push_str("--- # start\n");
-            }
-            let mut body = fillers[0].clone();
-            for (member, filler) in members.iter().zip(&fillers[1..]) {
-                body.push_str(member);
-                body.push_str(filler);
-            }
-            for line in body.lines() {
-                let indent = if line.is_empty() { 0 } else { 2 * indent };
-                text.push_str(&format!("{:indent$}{line}\n", ""));
-            }
-            if cut {
-                text.truncate(text.trim_end().len());
-            }
-            if windows {
-                text = text.replace('\n', "\r\n");
-            }
-            if marked {
-                text.insert(0, BYTE_ORDER_MARK);
-            }
-            text
-        })
+        .prop_map(
+            |(members, fillers, [marked, started, windows, cut], indent)| {
+                let mut text = String::new();
+                if started {
+                    text.push_str("--- # start\n");
+                }
+                let mut body = fillers[0].clone();
+                for (member, filler) in members.iter().zip(&fillers[1..]) {
+                    body.push_str(member);
+                    body.push_str(filler);
+                }
+                for line in body.lines() {
+                    let indent = if line.is_empty() { 0 } else { 2 * indent };
+                    text.push_str(&format!("{:indent$}{line}\n", ""));
+                }
+                if cut {
+                    text.truncate(text.trim_end().len());
+                }
+                if windows {
+                    text = text.replace('\n', "\r\n");
+                }
+                if marked {
+                    text.insert(0, BYTE_ORDER_MARK);
+                }
+                text
+            },
+        )
 }
 
 /// Lines that hold a value of a member that we change: they are given back, but are not the same in between.

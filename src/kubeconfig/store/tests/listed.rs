@@ -43,17 +43,27 @@ fn a_name_that_another_file_has_is_refused() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let second = list.paths[1].display().to_string();
         assert!(error.to_string().contains(&second), "{error}");
-        assert_eq!(fs::read_to_string(&list.paths[0]).unwrap(), contents[0].unwrap());
+        assert_eq!(
+            fs::read_to_string(&list.paths[0]).unwrap(),
+            contents[0].unwrap()
+        );
     }
 }
 
 #[test]
 fn a_current_context_of_another_file_is_kept() {
-    let contents = [None, Some("x-note: yes\n"), Some("current-context: me@home\n")];
+    let contents = [
+        None,
+        Some("x-note: yes\n"),
+        Some("current-context: me@home\n"),
+    ];
     let list = list(&contents);
     assert_eq!(list.file.path(), list.paths[1]);
     let addition = ours("till", "s");
-    let receipt = list.file.merge(&addition, CurrentContext::KeepIfSet).unwrap();
+    let receipt = list
+        .file
+        .merge(&addition, CurrentContext::KeepIfSet)
+        .unwrap();
     assert_eq!(list.file.read().unwrap().current_context, "");
     receipt.undo().unwrap();
     let receipt = list.file.merge(&addition, CurrentContext::Switch).unwrap();

@@ -54,7 +54,9 @@ fn concurrent_writers_lose_nothing() {
                 scope.spawn(move || {
                     for round in 0..ROUNDS {
                         let name = format!("w{writer}-{round}");
-                        let receipt = file.merge(&ours(&name, "s"), CurrentContext::KeepIfSet).unwrap();
+                        let receipt = file
+                            .merge(&ours(&name, "s"), CurrentContext::KeepIfSet)
+                            .unwrap();
                         assert!(file.read().unwrap().context(&name).is_some());
                         // Every other one leaves again.
                         if round % 2 == 0 {
