@@ -4,6 +4,8 @@ mod aad;
 mod dead;
 mod entries;
 mod exec;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod location;
 mod lock;
 mod marker;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
+use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, StructureStyle};
 
 /// The layout of a kubeconfig's text. Offsets are bytes; a line's range includes its line break.
 #[derive(Debug)]

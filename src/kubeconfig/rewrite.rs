@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Kubeconfig, splice, yaml};
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -15,7 +15,7 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 /// exactly `target`, the whole text is written anew, as kubectl always does it. JSON stays JSON.
 ///
 /// # Errors
-/// As [`Kubeconfig::to_yaml`].
+/// [`ErrorKind::InvalidInput`] when neither way gives a text that holds `target`.
 pub(super) fn rewrite(
     text: &str,
     base: &Kubeconfig,
@@ -33,15 +33,23 @@ pub(super) fn rewrite(
             return Ok(json);
         }
     }
-    match splice::splice(text, base, target, original) {
-        Some(spliced) if holds(&spliced, target) => Ok(spliced),
-        _ => {
-            tracing::debug!(
-                "the kubeconfig is laid out in an unusual way: it is written anew, its comments are lost until undone"
-            );
-            Ok(in_the_style_of(text, yaml::emit(target)?))
-        }
+    if let Some(spliced) = splice::splice(text, base, target, original)
+        && holds(&spliced, target)
+    {
+        return Ok(spliced);
     }
+    tracing::debug!(
+        "the kubeconfig is laid out in an unusual way: it is written anew, without its comments"
+    );
+    let anew = in_the_style_of(text, yaml::emit(target)?);
+    if holds(&anew, target) {
+        return Ok(anew);
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        "the kubeconfig can not be written again with all that is in it",
+    )
+    .with_help("give another file with -f"))
 }
 
 fn holds(text: &str, target: &Kubeconfig) -> bool {

@@ -1,4 +1,5 @@
 mod dead_runs;
+mod killed;
 mod listed;
 mod properties;
 mod runs;
@@ -25,6 +26,12 @@ current-context: me@home
 
 fn ours(name: &str, secret: &str) -> Kubeconfig {
     let endpoint = ProxyEndpoint::new("https://127.0.0.1:1/proxies/ab12", "PEM", secret.into());
+    TokenKubeconfig::new(name).build(&endpoint).unwrap()
+}
+
+fn at_port(name: &str, port: u16, authority: &str) -> Kubeconfig {
+    let server = format!("https://127.0.0.1:{port}/proxies/ab12");
+    let endpoint = ProxyEndpoint::new(server, authority, "s".into());
     TokenKubeconfig::new(name).build(&endpoint).unwrap()
 }
 

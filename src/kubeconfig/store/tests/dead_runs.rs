@@ -2,12 +2,6 @@
 
 use super::*;
 
-fn at_port(name: &str, port: u16, authority: &str) -> Kubeconfig {
-    let server = format!("https://127.0.0.1:{port}/proxies/ab12");
-    let endpoint = ProxyEndpoint::new(server, authority, "s".into());
-    TokenKubeconfig::new(name).build(&endpoint).unwrap()
-}
-
 /// A receipt that is dropped is all that a killed process leaves.
 fn killed(bed: &Bed, addition: &Kubeconfig) {
     let _ = bed.merge(addition).unwrap();
