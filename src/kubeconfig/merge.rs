@@ -149,6 +149,14 @@ pub(super) fn is_empty(kubeconfig: &Kubeconfig) -> bool {
         && kubeconfig.other.names().all(|name| name == "preferences")
 }
 
+/// Whether nobody gains anything by reading the entries of `kubeconfig`, which is one that we have made.
+pub(super) fn holds_no_secret(kubeconfig: &Kubeconfig) -> bool {
+    let mut users = kubeconfig.users.iter().map(|entry| &entry.user);
+    users.all(|user| {
+        user.token.is_none() && user.client_key_data.is_none() && user.password.is_none()
+    })
+}
+
 /// Whether a loopback endpoint of ours is in `kubeconfig`, of whichever run.
 pub(super) fn has_endpoints(kubeconfig: &Kubeconfig) -> bool {
     let mut clusters = kubeconfig.clusters.iter();
@@ -215,7 +223,11 @@ fn is_as_added(present: &Kubeconfig, addition: &Kubeconfig, context: &Context) -
         present.cluster(&context.cluster),
         addition.cluster(&context.cluster),
     ) {
-        (Some(now), Some(then)) => now.server == then.server,
+        // Each run has a certificate of its own: that tells runs apart when no token does.
+        (Some(now), Some(then)) => {
+            now.server == then.server
+                && now.certificate_authority_data == then.certificate_authority_data
+        }
         (now, _) => now.is_none(),
     };
     let same_token = match (present.user(&context.user), addition.user(&context.user)) {

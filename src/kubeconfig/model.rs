@@ -10,7 +10,8 @@ use crate::{Error, ErrorKind, Result};
 /// A kubeconfig.
 ///
 /// Unknown members survive a round trip at every level, and lists and unknown members keep their order. Comments,
-/// the layout of the text and the order of known members do not survive; kubectl drops them as well.
+/// the layout of the text and the order of known members do not survive a round trip through this model; a change of a
+/// file by [`KubeconfigFile`](super::KubeconfigFile) keeps them.
 ///
 /// ```
 /// use arc_cluster_connect::kubeconfig::Kubeconfig;

@@ -25,8 +25,8 @@ use crate::{Error, ErrorKind, Result, crypto};
 ///
 /// Every change happens under kubectl's own lock (`<file>.lock`) and replaces the file as a whole: another tool, and a
 /// machine that loses power, see the old file or the new one. Symbolic links stay links. A file that is made here has
-/// mode 0600. From an existing one, the rights of group and others are taken while our token is in it, and given back
-/// by [`MergeReceipt::undo`].
+/// mode 0600. From an existing one, the rights of group and others are taken while a token of ours is in it, and given
+/// back by [`MergeReceipt::undo`].
 ///
 /// Our entries are spliced into the text: comments, order, quoting and layout of everything else stay as they are, while
 /// we are there and afterwards. JSON stays JSON. Only a file of an unusual form (YAML's flow style, or anchors on whole
@@ -141,7 +141,11 @@ impl KubeconfigFile {
         }
         let mut written = None;
         if merged.kubeconfig != base {
-            let bytes = locked.rewrite(original.as_ref(), &base, &merged.kubeconfig, None, None)?;
+            let mode = match &original {
+                Some(original) if merge::holds_no_secret(&addition) => original.mode,
+                _ => None,
+            };
+            let bytes = locked.rewrite(original.as_ref(), &base, &merged.kubeconfig, None, mode)?;
             // If the original has dead entries of an earlier run, it need not come back.
             if !merged.replaced && removed.is_empty() {
                 written = Some(crypto::sha256(&bytes));

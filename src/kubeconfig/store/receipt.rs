@@ -112,6 +112,8 @@ impl MergeReceipt {
         self.original
             .as_ref()
             .and_then(|original| original.mode)
-            .filter(|mode| content.mode == Some(mode & replace::OWNER_RIGHTS))
+            .filter(|mode| {
+                content.mode == Some(mode & replace::OWNER_RIGHTS) || content.mode == Some(*mode)
+            })
     }
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::kubeconfig::ExecKubeconfig;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -31,6 +32,26 @@ fn others_may_not_read_the_file_while_our_token_is_in_it() {
         }
         receipt.undo().unwrap();
         assert_eq!(mode(&bed.file.path), 0o644);
+    }
+}
+
+#[test]
+fn without_a_secret_of_ours_the_mode_stays() {
+    let endpoint = ProxyEndpoint::new("https://127.0.0.1:1/proxies/ab12", "PEM", "s".into());
+    let ours = ExecKubeconfig::new("till", "/bin/x")
+        .build(&endpoint)
+        .unwrap();
+    for somebody_edits in [false, true] {
+        let bed = Bed::new(Some(USERS));
+        fs::set_permissions(&bed.file.path, fs::Permissions::from_mode(0o644)).unwrap();
+        let receipt = bed.merge(&ours).unwrap();
+        assert_eq!(mode(&bed.file.path), 0o644);
+        if somebody_edits {
+            bed.edit(|kubeconfig| kubeconfig.clusters.push(another_cluster()));
+        }
+        receipt.undo().unwrap();
+        assert_eq!(mode(&bed.file.path), 0o644);
+        assert_eq!(bed.file.read().unwrap().users.len(), 1);
     }
 }
 
