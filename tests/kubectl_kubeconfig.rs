@@ -19,6 +19,9 @@ use support::api_server::{StandIn, User, random_token};
 /// How long the writers that work at the same time may take together.
 const WRITERS_LIMIT: Duration = Duration::from_secs(120);
 
+/// Before the path that a process of this test prints.
+const FOUND: &str = "located: ";
+
 /// A name and a secret that a careless YAML writer would turn into a boolean and a number.
 const CONTEXT: &str = "yes";
 const SECRET: &str = "0123";
@@ -253,4 +256,49 @@ async fn kubectl_gets_the_secret_from_the_credential_command() {
         assert_eq!(text(&output).trim(), "pod/web");
     }
     stand_in.shutdown().await;
+}
+
+#[test]
+#[ignore = "a process with an environment of its own, that another test starts"]
+fn locate() {
+    let file = KubeconfigFile::default_location().unwrap();
+    println!("{FOUND}{}", file.path().display());
+}
+
+#[test]
+fn of_several_files_kubectl_and_we_take_the_same_one() {
+    for existing in [
+        [true; 3],
+        [false, true, true],
+        [false, false, true],
+        [false; 3],
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| directory.path().join(name));
+        for (path, _) in paths.iter().zip(existing).filter(|(_, exists)| *exists) {
+            std::fs::write(path, "apiVersion: v1\nkind: Config\n").unwrap();
+        }
+        let list = std::env::join_paths(&paths).unwrap();
+        let located = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "locate", "--ignored", "--nocapture"])
+            .env("KUBECONFIG", &list)
+            .output()
+            .unwrap();
+        let located = text(&located);
+        let found = located
+            .lines()
+            .find_map(|line| line.split_once(FOUND))
+            .unwrap();
+
+        let add = ["config", "set-context", "theirs", "--cluster=home"];
+        let Some(output) = kubectl(Path::new(&list), &add) else {
+            return;
+        };
+        text(&output);
+        let written = paths
+            .iter()
+            .find(|path| std::fs::read_to_string(path).is_ok_and(|text| text.contains("theirs")))
+            .unwrap();
+        assert_eq!(Path::new(found.1), written, "{existing:?}");
+    }
 }

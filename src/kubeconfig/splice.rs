@@ -111,10 +111,11 @@ impl Splice<'_> {
                         [first, ..] if first == entry => rest = &rest[1..],
                         // As many as were there: one in place of the other.
                         [first, ..] if rest.len() >= base.len() - index => {
-                            self.edits.push((lines.clone(), items(&[first], column)?));
+                            let new = items(&[first], column)? + &comments(self.text, lines);
+                            self.edits.push((lines.clone(), new));
                             rest = &rest[1..];
                         }
-                        _ => self.edits.push((lines.clone(), String::new())),
+                        _ => self.edits.push((lines.clone(), comments(self.text, lines))),
                     }
                 }
                 if !rest.is_empty() {
@@ -288,6 +289,16 @@ fn items<T: Serialize>(entries: &[T], column: usize) -> Option<String> {
         }
     }
     Some(lines)
+}
+
+/// The comments that somebody has put between the lines of an entry: they are not ours to take out.
+fn comments(text: &str, lines: &Range<usize>) -> String {
+    let lines = text.get(lines.clone()).unwrap_or_default();
+    lines
+        .lines()
+        .filter(|line| line.trim_start().starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// A text as a YAML value on one line.

@@ -113,6 +113,18 @@ fn an_entry_of_ours_is_replaced_where_it_stands() {
 }
 
 #[test]
+fn comments_within_our_entries_are_not_ours() {
+    let merged = merged("clusters: []\r\nx-note: yes\r\n", "till");
+    let commented = merged
+        .text
+        .replace("    token: s", "    # look\r\n    token: s");
+    let kept = merge::remove(&merged.model, &merged.addition, &merged.earlier);
+    let new = rewrite(&commented, &merged.model, &kept, None).unwrap();
+    assert!(new.contains("\r\n    # look\r\n"), "{new}");
+    assert!(!new.contains("till"), "{new}");
+}
+
+#[test]
 fn texts_with_nothing_in_them_are_added_to() {
     for original in [
         "",
