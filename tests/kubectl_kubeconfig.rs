@@ -163,8 +163,8 @@ current-context: me@home
 /// lose is all there.
 #[test]
 fn nothing_that_kubectl_writes_is_lost_while_we_merge() {
-    const CONTEXTS: usize = 12;
-    const MERGERS: usize = 3;
+    const CONTEXTS: usize = 8;
+    const MERGERS: usize = 2;
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config");
@@ -190,7 +190,7 @@ fn nothing_that_kubectl_writes_is_lost_while_we_merge() {
                     let receipt = file.merge(&ours, CurrentContext::KeepIfSet).unwrap();
                     receipt.undo().unwrap();
                     // kubectl gives up at once when the lock is held: let it have its turn.
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(Duration::from_millis(50));
                 }
             });
         }
