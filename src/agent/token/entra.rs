@@ -38,8 +38,8 @@ const EXTRA_OID: &str = "oid";
 /// and guests. Groups are object ids. `oid` is passed on as extra information, which Azure RBAC needs.
 ///
 /// Tokens are checked offline with the tenant's published keys. Those are read when they are first needed, or by
-/// [`preload`](Self::preload), once an hour from then on, and when a token names a key that is unknown (at most every
-/// ten seconds). While the authority is out of reach the last ones stay in use, for three days at most.
+/// [`preload`](Self::preload), once an hour from then on, and when a token names a key that is unknown (three times in a
+/// row at most, then every ten seconds). While the authority is out of reach the last ones stay in use, for three days at most.
 ///
 /// Sources: Microsoft's "Access token claims reference", "Configure group claims" and "Signing key rollover" pages;
 /// RFC 7515, 7517, 7519, 7638, 8725.

@@ -20,6 +20,7 @@
 //! the exponent 65537, P-256. Results kept: 4 096 for a minute, refusals 1 024 for five seconds. Groups resolved:
 //! 2 048 callers for at most ten minutes. Nonces of proofs: 65 536.
 
+mod allowance;
 mod cache;
 mod claims;
 mod discovery;
