@@ -15,7 +15,11 @@ use super::{
     keys::KeySet,
     rejection::{Failure, Outage, Rejection},
 };
-use crate::{ErrorKind, Result, agent::identity::RejectReason, crypto};
+use crate::{
+    ErrorKind, Result,
+    agent::identity::{RefreshCounts, Refreshes, RejectReason},
+    crypto,
+};
 
 /// When keys are read again, at the latest: a key that the issuer withdrew is not trusted for longer. Microsoft asks
 /// for once a day at least.
@@ -48,6 +52,7 @@ pub(super) struct KeyStore {
 struct Shared {
     source: Box<dyn KeySource>,
     state: Mutex<State>,
+    refreshes: Refreshes,
     /// Held during a fetch.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
@@ -79,6 +84,7 @@ impl KeyStore {
                     begun: 0,
                     unknown: Allowance::new(UNKNOWN_KEY_BURST, UNKNOWN_KEY_PAUSE),
                 }),
+                refreshes: Refreshes::default(),
                 fetching: Arc::default(),
             }),
         }
@@ -142,6 +148,11 @@ impl KeyStore {
         }
     }
 
+    /// How often the keys were read.
+    pub(super) fn refreshes(&self) -> RefreshCounts {
+        self.shared.refreshes.counts()
+    }
+
     fn renew_in_background(&self) {
         if let Ok(guard) = Arc::clone(&self.shared.fetching).try_lock_owned() {
             let shared = Arc::clone(&self.shared);
@@ -170,6 +181,7 @@ impl Shared {
         let mut state = self.state();
         match outcome {
             Ok(keys) => {
+                self.refreshes.succeeded();
                 state.held = Some(Held {
                     keys: Arc::new(keys),
                     fetched_at: now,
@@ -179,6 +191,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                self.refreshes.failed();
                 tracing::warn!(
                     error = error.report(),
                     "can not read an issuer's keys; those that are held stay in use"

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    agent::identity::{Credential, RejectReason},
+    agent::identity::{Credential, RejectReason, TunnelId},
     crypto,
 };
 
@@ -57,14 +57,16 @@ struct Terms {
     request_binding: RequestBinding,
 }
 
-/// Whether a proof may be shown more than once.
+/// Where a proof may be shown again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replays {
-    /// Each proof is good for one request. The agent remembers the nonces of the last six minutes.
+    /// In the tunnel connection in which it was shown first, and in no other: clients make one proof for a while, as
+    /// `kubelogin` does, and `kubectl` shows it with each of its requests. The agent remembers the nonces of the last
+    /// six minutes.
     #[default]
     Refuse,
-    /// A proof is good for as many requests as fit into its five minutes. For clients that make one for a whole
-    /// session, as `kubelogin` does: `kubectl` shows it with each of its requests.
+    /// Anywhere, until its five minutes are over. For callers whose requests come through several tunnel connections,
+    /// and for several agents behind one relay. Whoever gets hold of a proof can use it too.
     Allow,
 }
 
@@ -94,7 +96,7 @@ impl PopPolicy {
         Self(Mode::Required(Terms::new(host.as_ref())))
     }
 
-    /// Sets whether a proof may be shown more than once. It may not unless this is called.
+    /// Sets where a proof may be shown again: in one tunnel connection only, unless this is called.
     #[must_use]
     pub fn replays(mut self, replays: Replays) -> Self {
         if let Mode::Accepted(terms) | Mode::Required(terms) = &mut self.0 {
@@ -175,8 +177,9 @@ pub(super) struct Proof {
     access_token: String,
     thumbprint: String,
     made_at: SystemTime,
-    /// Where proofs may be shown once only.
+    /// Where proofs must not move from one tunnel connection to another.
     nonce: Option<String>,
+    tunnel: Option<TunnelId>,
 }
 
 impl ProofVerifier {
@@ -238,11 +241,12 @@ impl ProofVerifier {
             thumbprint,
             made_at,
             nonce,
+            tunnel: credential.tunnel(),
         })
     }
 
     /// The second half: that the proof and its inner token, now verified and bound to the key `bound_to`, belong
-    /// together, and that the proof is shown for the first time. Only here is a nonce remembered, so that nobody
+    /// together, and that the proof was not shown in another tunnel connection. Only here is a nonce remembered, so that nobody
     /// without a valid token can fill the memory.
     pub(super) fn complete(
         &self,
@@ -258,12 +262,16 @@ impl ProofVerifier {
         };
         let digest = crypto::sha256(format!("{}.{nonce}", proof.thumbprint).as_bytes());
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.is_first(digest, proof.made_at, now) {
+        let shown = Shown {
+            made_at: proof.made_at,
+            tunnel: proof.tunnel,
+        };
+        if nonces.admits(digest, shown, now) {
             Ok(())
         } else {
             Err(Rejection::new(
                 RejectReason::Replayed,
-                "the proof's nonce was used, or the proof is older than what can be told",
+                "the proof's nonce was used in another tunnel connection, or the proof is older than what can be told",
             ))
         }
     }
@@ -326,10 +334,25 @@ fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Rejection {
 /// proofs useless, never reusable.
 struct Nonces {
     capacity: usize,
-    used: HashMap<[u8; 32], SystemTime>,
+    used: HashMap<[u8; 32], Shown>,
     by_time: BTreeSet<(SystemTime, [u8; 32])>,
     /// Proofs made at this time or before are not accepted any more.
     floor: SystemTime,
+}
+
+/// A proof as it was shown first.
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    made_at: SystemTime,
+    tunnel: Option<TunnelId>,
+}
+
+impl Shown {
+    /// Whether `other` is the same proof in the same tunnel connection. A new proof with an old nonce is not: it would
+    /// be of now for longer than the nonce is remembered.
+    fn covers(&self, other: &Self) -> bool {
+        self.tunnel.is_some() && self.tunnel == other.tunnel && self.made_at == other.made_at
+    }
 }
 
 impl Nonces {
@@ -342,7 +365,7 @@ impl Nonces {
         }
     }
 
-    fn is_first(&mut self, digest: [u8; 32], made_at: SystemTime, now: SystemTime) -> bool {
+    fn admits(&mut self, digest: [u8; 32], shown: Shown, now: SystemTime) -> bool {
         while let Some(&(at, oldest)) = self.by_time.first()
             && now > at + MAX_AGE
         {
@@ -351,11 +374,14 @@ impl Nonces {
             // A clock that is set back would make it of now again.
             self.floor = self.floor.max(at);
         }
-        if made_at <= self.floor || self.used.contains_key(&digest) {
+        if let Some(first) = self.used.get(&digest) {
+            return first.covers(&shown);
+        }
+        if shown.made_at <= self.floor {
             return false;
         }
-        self.used.insert(digest, made_at);
-        self.by_time.insert((made_at, digest));
+        self.used.insert(digest, shown);
+        self.by_time.insert((shown.made_at, digest));
         if self.used.len() > self.capacity
             && let Some((at, oldest)) = self.by_time.pop_first()
         {
@@ -378,24 +404,59 @@ mod tests {
         crypto::sha256(&number.to_be_bytes())
     }
 
+    fn shown(made_at: SystemTime) -> Shown {
+        Shown {
+            made_at,
+            tunnel: None,
+        }
+    }
+
     #[test]
-    fn a_nonce_is_good_once() {
+    fn a_nonce_is_good_once_where_the_tunnel_is_not_known() {
         let mut nonces = Nonces::new(10);
-        assert!(nonces.is_first(digest(1), at(1000), at(1000)));
-        assert!(!nonces.is_first(digest(1), at(1000), at(1000)));
+        assert!(nonces.admits(digest(1), shown(at(1000)), at(1000)));
+        assert!(!nonces.admits(digest(1), shown(at(1000)), at(1000)));
         // The same nonce with another time is the same nonce.
-        assert!(!nonces.is_first(digest(1), at(1001), at(1001)));
-        assert!(nonces.is_first(digest(2), at(1000), at(1000)));
+        assert!(!nonces.admits(digest(1), shown(at(1001)), at(1001)));
+        assert!(nonces.admits(digest(2), shown(at(1000)), at(1000)));
+    }
+
+    #[test]
+    fn a_nonce_is_good_again_in_its_own_tunnel_only() {
+        let mut nonces = Nonces::new(10);
+        let here = Shown {
+            made_at: at(1000),
+            tunnel: Some(TunnelId::generate()),
+        };
+        let there = Shown {
+            tunnel: Some(TunnelId::generate()),
+            ..here
+        };
+        assert!(nonces.admits(digest(1), here, at(1000)));
+        for _ in 0..3 {
+            assert!(nonces.admits(digest(1), here, at(1100)));
+            assert!(!nonces.admits(digest(1), there, at(1100)));
+            assert!(!nonces.admits(digest(1), shown(here.made_at), at(1100)));
+        }
+        // Another proof with an old nonce would outlive the memory of it.
+        let later = Shown {
+            made_at: at(1100),
+            ..here
+        };
+        assert!(!nonces.admits(digest(1), later, at(1100)));
+        assert_eq!((nonces.used.len(), nonces.by_time.len()), (1, 1));
+        // What is forgotten is refused everywhere.
+        assert!(!nonces.admits(digest(1), here, at(1001) + MAX_AGE));
     }
 
     #[test]
     fn old_nonces_are_forgotten_and_do_not_come_back_with_the_clock() {
         let mut nonces = Nonces::new(10);
-        assert!(nonces.is_first(digest(1), at(1000), at(1000)));
+        assert!(nonces.admits(digest(1), shown(at(1000)), at(1000)));
         let later = at(1001) + MAX_AGE;
-        assert!(nonces.is_first(digest(2), later, later));
+        assert!(nonces.admits(digest(2), shown(later), later));
         assert_eq!(nonces.used.len(), 1);
-        assert!(!nonces.is_first(digest(1), at(1000), at(1000)));
+        assert!(!nonces.admits(digest(1), shown(at(1000)), at(1000)));
     }
 
     #[test]
@@ -403,16 +464,16 @@ mod tests {
         let mut nonces = Nonces::new(100);
         for number in 0..10_000_u16 {
             let made_at = at(10_000 + u64::from(number) / 50);
-            nonces.is_first(digest(number), made_at, at(10_100));
+            nonces.admits(digest(number), shown(made_at), at(10_100));
             assert!(nonces.used.len() <= 100 && nonces.by_time.len() == nonces.used.len());
         }
         for number in 0..10_000_u16 {
             let made_at = at(10_000 + u64::from(number) / 50);
             assert!(
-                !nonces.is_first(digest(number), made_at, at(10_100)),
+                !nonces.admits(digest(number), shown(made_at), at(10_100)),
                 "{number}"
             );
         }
-        assert!(nonces.is_first(digest(10_001), at(10_300), at(10_300)));
+        assert!(nonces.admits(digest(10_001), shown(at(10_300)), at(10_300)));
     }
 }

@@ -20,6 +20,9 @@ pub enum ImpersonationRights {
     UsersAndGroups,
     /// Any user, group, uid and extra.
     Everyone,
+    /// As `impersonate:user-info` grants it (KEP-5284): users that are neither a service account nor a node, groups but
+    /// `system:masters`, and extras whose keys have a domain.
+    Constrained,
 }
 
 /// The user as whom a request is carried out.
@@ -50,7 +53,10 @@ pub(super) fn effective_user(
             None => Status::may_not_impersonate(caller, "users", &name),
         });
     }
-    if rights != ImpersonationRights::Everyone {
+    if rights == ImpersonationRights::Constrained {
+        requested.check_constrained(caller, &name)?;
+    }
+    if rights == ImpersonationRights::UsersAndGroups {
         if let Some(uid) = &requested.uid {
             return Err(Status::may_not_impersonate(caller, "uids", uid));
         }
@@ -101,6 +107,31 @@ struct Requested {
 }
 
 impl Requested {
+    fn check_constrained(&self, caller: &User, name: &str) -> Result<(), Status> {
+        if name.starts_with(SERVICE_ACCOUNT_PREFIX) || name.starts_with("system:node:") {
+            return Err(Status::may_not_impersonate(caller, "users", name));
+        }
+        if self.groups.iter().any(|group| group == "system:masters") {
+            return Err(Status::may_not_impersonate(
+                caller,
+                "groups",
+                "system:masters",
+            ));
+        }
+        let has_domain = |key: &String| {
+            key.split_once('/')
+                .is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty())
+        };
+        match self.extra.keys().find(|key| !has_domain(key)) {
+            Some(key) => Err(Status::may_not_impersonate(
+                caller,
+                &format!("userextras/{key}"),
+                "",
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn read(headers: &HeaderMap) -> Result<Self, Status> {
         let mut extra = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in headers {

@@ -148,9 +148,12 @@ async fn a_key_that_is_rotated_right_after_a_fetch_is_found_at_once() {
 async fn a_key_that_is_published_while_a_fetch_is_under_way_is_found_by_the_next() {
     let (store, script) = store();
     store.preload().await.unwrap();
-    script.answers_as_of_the_beginning.store(true, Ordering::SeqCst);
+    script
+        .answers_as_of_the_beginning
+        .store(true, Ordering::SeqCst);
     let other = Arc::clone(&store);
-    let asking = tokio::spawn(async move { rejected(other.keys_for(Some("made-up"), RS256).await) });
+    let asking =
+        tokio::spawn(async move { rejected(other.keys_for(Some("made-up"), RS256).await) });
     wait(Duration::from_millis(50)).await;
     script.rotated.store(true, Ordering::SeqCst);
     assert!(store.keys_for(Some("second"), RS256).await.is_ok());
