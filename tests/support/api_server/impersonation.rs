@@ -54,7 +54,7 @@ pub(super) fn effective_user(
         });
     }
     if rights == ImpersonationRights::Constrained {
-        requested.check_constrained(caller, &name)?;
+        check_constrained(caller, &name, &requested.groups, &requested.extra)?;
     }
     if rights == ImpersonationRights::UsersAndGroups {
         if let Some(uid) = &requested.uid {
@@ -107,31 +107,6 @@ struct Requested {
 }
 
 impl Requested {
-    fn check_constrained(&self, caller: &User, name: &str) -> Result<(), Status> {
-        if name.starts_with(SERVICE_ACCOUNT_PREFIX) || name.starts_with("system:node:") {
-            return Err(Status::may_not_impersonate(caller, "users", name));
-        }
-        if self.groups.iter().any(|group| group == "system:masters") {
-            return Err(Status::may_not_impersonate(
-                caller,
-                "groups",
-                "system:masters",
-            ));
-        }
-        let has_domain = |key: &String| {
-            key.split_once('/')
-                .is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty())
-        };
-        match self.extra.keys().find(|key| !has_domain(key)) {
-            Some(key) => Err(Status::may_not_impersonate(
-                caller,
-                &format!("userextras/{key}"),
-                "",
-            )),
-            None => Ok(()),
-        }
-    }
-
     fn read(headers: &HeaderMap) -> Result<Self, Status> {
         let mut extra = BTreeMap::<String, Vec<String>>::new();
         for (name, value) in headers {
@@ -151,6 +126,37 @@ impl Requested {
                 .collect::<Result<_, _>>()?,
             extra,
         })
+    }
+}
+
+/// What `impersonate:user-info` grants, whatever the names.
+fn check_constrained(
+    caller: &User,
+    name: &str,
+    groups: &[String],
+    extra: &BTreeMap<String, Vec<String>>,
+) -> Result<(), Status> {
+    if name.starts_with(SERVICE_ACCOUNT_PREFIX) || name.starts_with("system:node:") {
+        return Err(Status::may_not_impersonate(caller, "users", name));
+    }
+    if groups.iter().any(|group| group == "system:masters") {
+        return Err(Status::may_not_impersonate(
+            caller,
+            "groups",
+            "system:masters",
+        ));
+    }
+    let has_domain = |key: &String| {
+        key.split_once('/')
+            .is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty())
+    };
+    match extra.keys().find(|key| !has_domain(key)) {
+        Some(key) => Err(Status::may_not_impersonate(
+            caller,
+            &format!("userextras/{key}"),
+            "",
+        )),
+        None => Ok(()),
     }
 }
 
