@@ -76,10 +76,10 @@ struct Arguments {
     ready_file: Option<PathBuf>,
 
     #[command(flatten)]
-    callers: callers::CallerArguments,
+    verbosity: common::Verbosity,
 
     #[command(flatten)]
-    verbosity: common::Verbosity,
+    callers: callers::CallerArguments,
 }
 
 fn main() -> ExitCode {

@@ -26,9 +26,6 @@ pub struct CallerArguments {
     #[arg(long, requires = "allow_service_account_tokens")]
     review_service_account_tokens: bool,
 
-    #[command(flatten)]
-    entra: EntraArguments,
-
     /// Let users of this OpenID Connect issuer in
     #[arg(long, value_name = "URL", requires = "oidc_audience")]
     oidc_issuer: Option<String>,
@@ -60,6 +57,10 @@ pub struct CallerArguments {
     /// End watches, exec and port-forward this long after the token that opened them has expired
     #[arg(long, value_name = "SECONDS")]
     stream_grace: Option<u64>,
+
+    // Last: a heading holds for all that follows.
+    #[command(flatten)]
+    entra: EntraArguments,
 }
 
 impl CallerArguments {

@@ -51,8 +51,8 @@ pub struct EntraArguments {
     )]
     entra_pop: Pop,
 
-    /// A proof of possession that was shown in one tunnel connection, in another one: `refuse` it, or `allow` it until
-    /// its five minutes are over (several agents can not tell, so allow it where a caller may reach more than one)
+    /// A proof of possession that was shown in one tunnel connection and comes in another: `refuse` it, or `allow` it
+    /// until its five minutes are over, for callers whose requests take several connections
     #[arg(
         long,
         value_name = "WHETHER",
@@ -148,7 +148,7 @@ impl EntraArguments {
     fn pop(&self) -> Result<PopPolicy> {
         let policy = match self.entra_pop {
             Pop::Refuse if self.entra_pop_replays == PopReplays::Allow => {
-                return Err(missing(
+                return Err(invalid(
                     "--entra-pop-replays is of no use where no proofs of possession are taken",
                     "pass --entra-pop accept or require as well",
                 ));
@@ -166,7 +166,7 @@ impl EntraArguments {
     fn groups(&self) -> Result<GroupResolver> {
         let credential = || match &self.entra_groups_token_file {
             Some(path) => directory_credential(path),
-            None => Err(missing(
+            None => Err(invalid(
                 "the agent has no token under which to look up groups",
                 "pass --entra-groups-token-file FILE",
             )),
@@ -176,21 +176,27 @@ impl EntraArguments {
             Groups::Graph => Ok(GroupResolver::graph(credential()?)),
             Groups::Arc => {
                 let endpoint = self.entra_groups_endpoint.as_deref().ok_or_else(|| {
-                    missing(
+                    invalid(
                         "the address of Azure Arc's service for groups is not known",
                         "pass --entra-groups-endpoint https://REGION.obo.arc.azure.com:8084",
                     )
                 })?;
                 let cluster = self.cluster("--entra-groups arc")?;
                 // The token comes ready from a file, so nobody asks for it by a scope.
-                GroupResolver::arc(endpoint, &cluster, credential()?, endpoint)
+                GroupResolver::arc(endpoint, &cluster, credential()?, endpoint).map_err(|error| {
+                    invalid(
+                        "the address of Azure Arc's service for groups is not usable",
+                        "pass --entra-groups-endpoint https://REGION.obo.arc.azure.com:8084",
+                    )
+                    .with_source(error)
+                })
             }
         }
     }
 
     fn cluster(&self, flag: &str) -> Result<ConnectedClusterId> {
         let id = self.cluster_resource_id.as_deref().ok_or_else(|| {
-            missing(
+            invalid(
                 format!("{flag} needs to know which cluster this is"),
                 "pass --cluster-resource-id /subscriptions/…/connectedClusters/NAME",
             )
@@ -199,7 +205,7 @@ impl EntraArguments {
     }
 }
 
-fn missing(message: impl Into<std::borrow::Cow<'static, str>>, help: &'static str) -> Error {
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>, help: &'static str) -> Error {
     Error::new(ErrorKind::InvalidInput, message).with_help(help)
 }
 

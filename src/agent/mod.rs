@@ -208,7 +208,7 @@ impl Agent {
     /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
     ///
     /// For carriers that already separate requests; [`serve_connection`](Self::serve_connection) serves a whole
-    /// tunnel.
+    /// tunnel. Each stream counts as a tunnel connection of its own ([`TunnelId`]).
     ///
     /// # Cancel safety
     /// A dropped future drops the stream, and cancels what was asked of the API server.
