@@ -8,6 +8,10 @@
 mod callers;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "arc-agent/directory_credential.rs"]
+mod directory_credential;
+#[path = "arc-agent/entra.rs"]
+mod entra;
 
 use std::{
     net::SocketAddr,
@@ -29,6 +33,9 @@ use tokio::net::TcpListener;
 
 /// How long the end waits for a slow disk to take the last audit events.
 const AUDIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest that a shutdown may wait, in seconds: a day, after which nobody remembers that it was asked for.
+const MAX_DRAIN_LIMIT: u64 = 24 * 60 * 60;
 
 /// Serves the API server of this cluster to callers who come through the relay, under their own identity.
 #[derive(Parser)]
@@ -54,15 +61,25 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     audit_log: Option<PathBuf>,
 
+    /// How long requests and open streams may go on once the agent is told to stop; then they are cut off. A pod's
+    /// terminationGracePeriodSeconds has to be some 5 seconds more
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 25,
+        value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_LIMIT)
+    )]
+    drain_limit: u64,
+
     /// Written once the agent is registered at the relay; JSON
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 
     #[command(flatten)]
-    callers: callers::CallerArguments,
+    verbosity: common::Verbosity,
 
     #[command(flatten)]
-    verbosity: common::Verbosity,
+    callers: callers::CallerArguments,
 }
 
 fn main() -> ExitCode {
@@ -86,7 +103,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let audit_log = audit_log(arguments.audit_log.as_deref())?;
     let mut builder = arguments
         .callers
-        .apply(Agent::builder(api_server.clone()))?;
+        .apply(Agent::builder(api_server.clone()))?
+        .drain_limit(Duration::from_secs(arguments.drain_limit));
     if let Some(log) = &audit_log {
         builder = builder.audit(Arc::clone(log) as Arc<dyn AuditSink>);
     }

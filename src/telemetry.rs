@@ -25,6 +25,8 @@
 //! | [`METRIC_DRAIN_REMAINING`] | gauge | |
 //! | [`METRIC_DRAIN_CUT`] | counter | |
 //! | [`METRIC_AUDIT_LOST`] | counter | |
+//! | [`METRIC_KEY_REFRESHES`] | counter | `outcome`: `success`, `failure` |
+//! | [`METRIC_TOKEN_REFRESHES`] | counter | `outcome`: `success`, `failure` |
 //! | [`METRIC_BUILD_INFO`] | gauge | `version` |
 
 /// Span around one connection to a relay, as sender or as listener.
@@ -75,5 +77,9 @@ pub const METRIC_DRAIN_REMAINING: &str = "acc_drain_remaining_streams";
 pub const METRIC_DRAIN_CUT: &str = "acc_drain_cut_streams_total";
 /// Audit events that the sink could not keep.
 pub const METRIC_AUDIT_LOST: &str = "acc_audit_lost_total";
+/// Readings of issuers' keys.
+pub const METRIC_KEY_REFRESHES: &str = "acc_jwks_refresh_total";
+/// New tokens of the agent's own, under which it acts for callers, and failures to have one.
+pub const METRIC_TOKEN_REFRESHES: &str = "acc_token_refresh_total";
 /// Always 1; its label tells the version.
 pub const METRIC_BUILD_INFO: &str = "acc_build_info";

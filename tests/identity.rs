@@ -7,11 +7,17 @@ mod support;
 mod bed;
 #[path = "identity/bindings.rs"]
 mod bindings;
+#[path = "identity/counted.rs"]
+mod counted;
 #[path = "identity/forbidden.rs"]
 mod forbidden;
 #[path = "identity/issuer.rs"]
 mod issuer;
 #[path = "identity/possession.rs"]
 mod possession;
+#[path = "identity/program.rs"]
+mod program;
+#[path = "identity/service_accounts.rs"]
+mod service_accounts;
 #[path = "identity/trouble.rs"]
 mod trouble;

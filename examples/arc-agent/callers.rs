@@ -5,14 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
     agent::{
-        AgentBuilder, AgentCredential, Cloud, EntraAuthenticator, Impersonation,
-        OpenIdAuthenticator, ServiceAccountTokens, StreamLifetime, TenantId,
+        AgentBuilder, AgentCredential, Impersonation, OpenIdAuthenticator, ServiceAccountTokens,
+        StreamLifetime,
     },
     net::TrustRoots,
 };
 use clap::Args;
 
-use super::common;
+use super::{common, entra::EntraArguments};
 
 #[derive(Args)]
 #[command(next_help_heading = "Callers")]
@@ -21,21 +21,10 @@ pub struct CallerArguments {
     #[arg(long)]
     allow_service_account_tokens: bool,
 
-    /// Let users and service principals of this Entra ID tenant in
-    #[arg(long, value_name = "ID")]
-    entra_tenant: Option<String>,
-
-    /// Application for which their tokens have to be; without it, that of Azure Arc's cluster connect
-    #[arg(long, value_name = "ID", requires = "entra_tenant")]
-    entra_client_id: Option<String>,
-
-    /// Entra ID's sign-in address; without it, that of Azure's public cloud
-    #[arg(long, value_name = "URL", requires = "entra_tenant")]
-    entra_authority: Option<String>,
-
-    /// Certificate authority (PEM) of a sign-in address that no public one vouches for
-    #[arg(long, value_name = "FILE", requires = "entra_tenant")]
-    entra_ca: Option<PathBuf>,
+    /// Have the API server say whose such a token is before a request goes there: what it does not accept ends at the
+    /// agent, and the audit log has names. Costs a question for each token every ten seconds
+    #[arg(long, requires = "allow_service_account_tokens")]
+    review_service_account_tokens: bool,
 
     /// Let users of this OpenID Connect issuer in
     #[arg(long, value_name = "URL", requires = "oidc_audience")]
@@ -68,15 +57,18 @@ pub struct CallerArguments {
     /// End watches, exec and port-forward this long after the token that opened them has expired
     #[arg(long, value_name = "SECONDS")]
     stream_grace: Option<u64>,
+
+    // Last: a heading holds for all that follows.
+    #[command(flatten)]
+    entra: EntraArguments,
 }
 
 impl CallerArguments {
     /// Sets up who is let in.
     pub fn apply(&self, mut builder: AgentBuilder) -> Result<AgentBuilder> {
-        if !self.allow_service_account_tokens
-            && self.entra_tenant.is_none()
-            && self.oidc_issuer.is_none()
-        {
+        let entra = self.entra.authenticator()?;
+        let acts_for_callers = entra.is_some() || self.oidc_issuer.is_some();
+        if !self.allow_service_account_tokens && !acts_for_callers {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "no kind of caller is allowed, so nobody could use this agent",
@@ -85,17 +77,21 @@ impl CallerArguments {
                 "pass --allow-service-account-tokens, --entra-tenant or --oidc-issuer, or several of them",
             ));
         }
-        if let Some(tenant) = &self.entra_tenant {
-            builder = builder.authenticator(self.entra(tenant)?);
+        if let Some(entra) = entra {
+            builder = builder.authenticator(entra);
         }
         if let (Some(issuer), Some(audience)) = (&self.oidc_issuer, &self.oidc_audience) {
             builder = builder.authenticator(self.openid(issuer, audience)?);
         }
-        if self.entra_tenant.is_some() || self.oidc_issuer.is_some() {
+        if acts_for_callers {
             builder = builder.agent_credential(self.credential()?);
         }
         if self.allow_service_account_tokens {
-            builder = builder.service_account_tokens(ServiceAccountTokens::PassThrough);
+            builder = builder.service_account_tokens(if self.review_service_account_tokens {
+                ServiceAccountTokens::Review
+            } else {
+                ServiceAccountTokens::PassThrough
+            });
         }
         if self.allow_impersonation {
             builder = builder.impersonation(Impersonation::SubjectAccessReview);
@@ -106,23 +102,6 @@ impl CallerArguments {
             });
         }
         Ok(builder)
-    }
-
-    fn entra(&self, tenant: &str) -> Result<EntraAuthenticator> {
-        let mut builder = EntraAuthenticator::builder(TenantId::parse(tenant)?)
-            .connector(common::connector(self.entra_ca.as_deref())?);
-        if let Some(client_id) = &self.entra_client_id {
-            builder = builder.audience(client_id);
-        }
-        if let Some(authority) = &self.entra_authority {
-            builder = builder.cloud(cloud(authority)?);
-        }
-        let entra = builder.build()?;
-        preload("Entra ID", {
-            let entra = entra.clone();
-            async move { entra.preload().await }
-        });
-        Ok(entra)
     }
 
     fn openid(&self, issuer: &str, audience: &str) -> Result<OpenIdAuthenticator> {
@@ -159,20 +138,8 @@ impl CallerArguments {
     }
 }
 
-/// The cloud of a sign-in address. Sovereign clouds have other addresses for tokens than for signing in.
-fn cloud(authority: &str) -> Result<Cloud> {
-    match authority.trim_end_matches('/') {
-        "https://login.microsoftonline.com" => Ok(Cloud::public()),
-        "https://login.microsoftonline.us" => Ok(Cloud::us_government()),
-        "https://login.chinacloudapi.cn" | "https://login.partner.microsoftonline.cn" => {
-            Ok(Cloud::china())
-        }
-        other => Cloud::custom(other),
-    }
-}
-
 /// Reads an issuer's keys ahead of the first caller. An issuer that is out of reach now may be back by then.
-fn preload(issuer: &'static str, keys: impl Future<Output = Result<()>> + Send + 'static) {
+pub fn preload(issuer: &'static str, keys: impl Future<Output = Result<()>> + Send + 'static) {
     tokio::spawn(async move {
         if let Err(error) = keys.await {
             common::warn(format_args!(

@@ -26,6 +26,7 @@ use super::{
     body::ResponseBody,
     correlation::CorrelationId,
     exchange::{Exchange, Switched},
+    identity::TunnelId,
     metered::Metered,
     record,
     request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
@@ -52,6 +53,8 @@ pub(super) struct Scope {
     pub(super) places: Arc<Semaphore>,
     /// From where the tunnel came. For the record: nothing is decided by it.
     pub(super) remote: Option<SocketAddr>,
+    /// What must not move to another tunnel connection is tied to it.
+    pub(super) tunnel: TunnelId,
 }
 
 /// Serves one stream, from its first byte to the end of its response or of what it was upgraded to. Failures end the

@@ -193,6 +193,7 @@ impl Exchange {
     async fn admit(self, record: &mut RequestRecord) -> Result<(Arc<Core>, Admitted), Refusal> {
         let Self {
             core,
+            scope,
             head,
             upgrade,
             end,
@@ -201,9 +202,10 @@ impl Exchange {
             ..
         } = self;
         // First of all, for every method and target: who is asking? The body stays unread until that is known.
-        let caller = core.callers.identify(&head).await?;
+        let caller = core.callers.identify(&head, scope.tunnel).await?;
         record.set_caller(summary(&caller.standing));
         record.hold_of_caller(core.caller_places.take(&caller.standing)?);
+        core.review(&caller.standing, record, &correlation).await?;
         end.set(core.stream_lifetime, caller.expires_at);
         refuse_browsers(&head.headers)?;
         let target = requested_target(&head)?;

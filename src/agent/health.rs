@@ -20,7 +20,7 @@ use tokio::{
 pub(super) use self::readiness::{Readiness, Serving};
 
 use self::readiness::Report;
-use super::{Agent, Core, metrics::Surroundings};
+use super::{Agent, AgentCredential, Core, metrics::Surroundings};
 use crate::{Error, ErrorKind, Result};
 
 /// Connections at a time: kubelet and Prometheus have one each. More are closed at once.
@@ -192,6 +192,12 @@ impl Core {
             relays_online,
             relays_offline,
             audit_lost: self.audit.lost(),
+            key_refreshes: self.callers.key_refreshes(),
+            token_refreshes: self
+                .agent_credential
+                .as_ref()
+                .map(AgentCredential::refreshes)
+                .unwrap_or_default(),
         })
     }
 }

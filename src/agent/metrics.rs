@@ -14,6 +14,7 @@ use std::{
 use http::{Method, StatusCode};
 
 use self::exposition::{Counter, Exposition, Histogram};
+use super::identity::RefreshCounts;
 use crate::{ErrorKind, telemetry};
 
 /// Everything that one agent counts.
@@ -44,6 +45,8 @@ pub(super) struct Surroundings {
     pub(super) relays_online: usize,
     pub(super) relays_offline: usize,
     pub(super) audit_lost: u64,
+    pub(super) key_refreshes: RefreshCounts,
+    pub(super) token_refreshes: RefreshCounts,
 }
 
 /// Where a request's time goes.
@@ -236,6 +239,7 @@ impl Metrics {
             "Tunnel connections that were turned away because too many are open.",
             self.tunnels_refused.load(Ordering::Relaxed),
         );
+        render_refreshes(&mut text, surroundings);
         self.render_relays(&mut text, surroundings);
         self.render_drain(&mut text, surroundings.draining);
         text.total(
@@ -290,6 +294,25 @@ impl Metrics {
             "Requests and upgraded streams that were cut off at a shutdown's limit.",
             self.drain_cut.load(Ordering::Relaxed),
         );
+    }
+}
+
+fn render_refreshes(text: &mut Exposition, surroundings: Surroundings) {
+    for (name, help, counts) in [
+        (
+            telemetry::METRIC_KEY_REFRESHES,
+            "Readings of issuers' keys.",
+            surroundings.key_refreshes,
+        ),
+        (
+            telemetry::METRIC_TOKEN_REFRESHES,
+            "New tokens of the agent's own, and failures to have one.",
+            surroundings.token_refreshes,
+        ),
+    ] {
+        text.family(name, "counter", help);
+        text.sample(name, &[("outcome", "success")], counts.succeeded());
+        text.sample(name, &[("outcome", "failure")], counts.failed());
     }
 }
 

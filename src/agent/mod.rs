@@ -69,8 +69,8 @@ pub use audit::{
 pub use authorization::{Access, PolicyRequest, RequestPolicy, ResourcePath, Verdict};
 pub use identity::{
     AgentCredential, Authenticated, Authentication, AuthenticationError, Authenticator, Credential,
-    Identity, IdentityBuilder, IdentityRules, RejectReason, ServiceAccountAuthenticator,
-    ServiceAccountTokens, SystemGroups,
+    Identity, IdentityBuilder, IdentityRules, RefreshCounts, RejectReason,
+    ServiceAccountAuthenticator, ServiceAccountTokens, SystemGroups, TunnelId,
 };
 pub use lifetime::StreamLifetime;
 pub use request_headers::Impersonation;
@@ -78,7 +78,7 @@ pub use serve::Drained;
 #[cfg(fuzzing)]
 pub use token::fuzzing as token_fuzzing;
 pub use token::{
-    EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
+    EntraAuthenticator, EntraAuthenticatorBuilder, EntraObjectId, EntraUsername, GroupResolver,
     OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
 };
 
@@ -92,10 +92,11 @@ use identity::Callers;
 use lanes::Lanes;
 use metrics::Metrics;
 use request_headers::HeaderPolicy;
+use token::SelfReviews;
 use uid_right::UidRight;
 use upstream::{Dial, Upstream};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, clock::Clock};
 
 /// Requests in flight, over all connections. Each holds 64 KiB of what its caller sends and a window of 256 KiB of what
 /// the API server answers at most: some 640 MiB if every caller stops reading in the middle of a big list.
@@ -122,6 +123,8 @@ struct Core {
     header_policy: HeaderPolicy,
     caller_places: CallerPlaces,
     reviews: Reviews,
+    /// Where callers' own tokens are reviewed before they are passed through.
+    self_reviews: Option<SelfReviews>,
     policy: Option<Arc<dyn RequestPolicy>>,
     stream_lifetime: StreamLifetime,
     /// The API server's `host:port`, for people.
@@ -205,7 +208,7 @@ impl Agent {
     /// Serves one request on `stream`, HTTP/1.1 with nothing around it, and whatever it is upgraded to.
     ///
     /// For carriers that already separate requests; [`serve_connection`](Self::serve_connection) serves a whole
-    /// tunnel.
+    /// tunnel. Each stream counts as a tunnel connection of its own ([`TunnelId`]).
     ///
     /// # Cancel safety
     /// A dropped future drops the stream, and cancels what was asked of the API server.
@@ -220,6 +223,7 @@ impl Agent {
 impl Core {
     fn scope(&self, remote: Option<SocketAddr>) -> Scope {
         Scope {
+            tunnel: TunnelId::generate(),
             remote,
             closing: CancellationToken::new(),
             places: Arc::new(Semaphore::new(self.max_requests_per_connection)),
@@ -270,6 +274,7 @@ impl AgentBuilder {
     pub fn service_account_tokens(mut self, service_account_tokens: ServiceAccountTokens) -> Self {
         self.service_accounts = match service_account_tokens {
             ServiceAccountTokens::PassThrough => Some(ServiceAccountAuthenticator::new()),
+            ServiceAccountTokens::Review => Some(ServiceAccountAuthenticator::new().reviewed()),
             ServiceAccountTokens::Refuse => None,
         };
         self
@@ -402,7 +407,11 @@ impl AgentBuilder {
         }
         header_policy.set_impersonation(self.impersonation);
         let mut authenticators = self.authenticators;
+        let mut self_reviews = None;
         if let Some(service_accounts) = self.service_accounts {
+            self_reviews = service_accounts
+                .is_reviewed()
+                .then(|| SelfReviews::new(Clock::system()));
             authenticators.push(Arc::new(service_accounts));
         }
         let authority = self.api_server.endpoint().authority();
@@ -426,6 +435,7 @@ impl AgentBuilder {
                 header_policy,
                 caller_places: CallerPlaces::new(self.max_requests_per_caller),
                 reviews: Reviews::new(),
+                self_reviews,
                 policy: self.policy,
                 stream_lifetime: self.stream_lifetime,
                 authority,

@@ -441,6 +441,15 @@ async fn constrained_impersonation_is_chosen_by_the_version_of_the_cluster() {
     let refused = cluster.enable(&asked).await;
     assert_eq!(code(&refused), 1);
     assert!(refused.stderr.contains("`oid`"), "{}", refused.stderr);
+    // Unless it is sent under a name that passes.
+    for renamed in [
+        &["--entra-object-id=arc.azure.com/oid"][..],
+        &["--entra-object-id", "none"],
+    ] {
+        assert!(dry_run(&[&entra[..], renamed].concat()).await.0);
+    }
+    let (constrained, _) = dry_run(&[&entra[..], &["--entra-object-id=oid"]].concat()).await;
+    assert!(!constrained);
     cluster.wrap_kubectl(&is_version("35"));
     assert!(!dry_run(&[]).await.0);
     let (constrained, said) = dry_run(&["--constrained-impersonation=on"]).await;

@@ -160,6 +160,7 @@ fn constrained_has_no_way_back_to_the_classic_form() {
         "users",
         "groups",
         "uids",
+        "userextras/arc.azure.com/oid",
         "userextras/arc.azure.com/original-user",
     ] {
         assert!(

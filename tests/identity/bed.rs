@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use arc_cluster_connect::{
+    Tunnel,
     agent::{
         Agent, AgentBuilder, AgentCredential, Cloud, EntraAuthenticator, EntraAuthenticatorBuilder,
         GroupResolver, TenantId,
     },
     auth::BearerAuth,
     net::{Connector, TrustRoots},
+    tunnel::TunnelStream,
 };
 use async_trait::async_trait;
 use azure_core::{
@@ -41,12 +43,16 @@ pub const STRANGER: &str = "stranger@mytenant.onmicrosoft.com";
 pub const STRANGER_ID: &str = "0b3f0c0e-6f0a-4a8e-9c55-1e1b7a7f0004";
 
 pub const AGENT: &str = "system:serviceaccount:azure-arc:arc-agent";
+/// A service account, with the token that it brings.
+pub const ROBOT: &str = "system:serviceaccount:default:robot";
+pub const ROBOT_TOKEN: &str = "token-of-a-robot";
 pub const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Everything that a request goes through.
 pub struct Bed {
     pub authority: Authority,
     pub stand_in: StandIn,
+    pub agent: Agent,
     pub path: Embedded,
 }
 
@@ -90,10 +96,11 @@ impl Bed {
         let agent = agent_for(&stand_in).agent_credential(AgentCredential::new(Arc::new(auth)));
         let agent: Agent = configure(agent).build().expect("it is well configured");
         let unused = BearerAuth::fixed("not-used").expect("a token");
-        let path = Embedded::with(agent, Arc::new(unused)).await;
+        let path = Embedded::with(agent.clone(), Arc::new(unused)).await;
         Self {
             authority,
             stand_in,
+            agent,
             path,
         }
     }
@@ -104,21 +111,7 @@ impl Bed {
 
     /// Sends a request on a stream of its own.
     pub async fn request(&self, request: http::request::Builder, token: Option<&str>) -> Answer {
-        let mut request = request.header(header::HOST, "kubernetes");
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(Full::<Bytes>::default()).expect("a request");
-        let (mut sender, connection) = http1::handshake(self.path.stream().await)
-            .await
-            .expect("HTTP/1.1");
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.expect("an answer");
-        let (head, body) = response.into_parts();
-        Answer {
-            status: head.status,
-            body: body.collect().await.expect("a whole body").to_bytes(),
-        }
+        send(self.path.stream().await, request, token).await
     }
 
     /// The last request for pods that the API server saw.
@@ -126,6 +119,32 @@ impl Bed {
         let mut requests = self.stand_in.requests();
         requests.retain(|request| request.path_and_query == PODS);
         requests.pop()
+    }
+}
+
+/// Asks for pods through `tunnel`.
+pub async fn get_over(tunnel: &dyn Tunnel, token: &str) -> Answer {
+    let stream = Embedded::stream_of(tunnel).await;
+    send(stream, Request::get(PODS), Some(token)).await
+}
+
+async fn send(
+    stream: TunnelStream,
+    request: http::request::Builder,
+    token: Option<&str>,
+) -> Answer {
+    let mut request = request.header(header::HOST, "kubernetes");
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Full::<Bytes>::default()).expect("a request");
+    let (mut sender, connection) = http1::handshake(stream).await.expect("HTTP/1.1");
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.expect("an answer");
+    let (head, body) = response.into_parts();
+    Answer {
+        status: head.status,
+        body: body.collect().await.expect("a whole body").to_bytes(),
     }
 }
 
@@ -143,10 +162,12 @@ impl Answer {
 }
 
 /// The bindings of the how-to, and nothing for anybody else. The agent has one right: to impersonate.
-fn cluster(agent_token: &str, rights: ImpersonationRights) -> StandInBuilder {
+pub fn cluster(agent_token: &str, rights: ImpersonationRights) -> StandInBuilder {
     StandIn::builder()
         .token(agent_token, User::service_account("azure-arc", "arc-agent"))
         .impersonator(AGENT, rights)
+        .token(ROBOT_TOKEN, User::service_account("default", "robot"))
+        .access(ROBOT, Access::ReadOnly)
         .unbound(Access::Nothing)
         .access(USER, Access::Everything)
         .access(APPLICATION, Access::Everything)

@@ -1,5 +1,6 @@
 //! Bindings as the how-to of 2021 has them, and how the API server sees a caller.
 
+use arc_cluster_connect::agent::EntraObjectId;
 use http::{Request, StatusCode};
 
 use super::{
@@ -171,6 +172,38 @@ async fn r01_r02_r04_connection_takes_nothing_away() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{lines:?}");
     }
     assert!(bed.last_arrival().is_none());
+}
+
+/// Constrained impersonation knows no extra key without a domain, and would refuse everybody.
+#[tokio::test]
+async fn under_constrained_impersonation_the_object_id_has_a_domain_or_stays_here() {
+    for (object_id, status) in [
+        (EntraObjectId::Oid, StatusCode::FORBIDDEN),
+        (EntraObjectId::WithDomain, StatusCode::OK),
+        (EntraObjectId::Omit, StatusCode::OK),
+    ] {
+        let authority = Authority::start().await.expect("a free port");
+        let entra = entra(&authority)
+            .object_id(object_id)
+            .build()
+            .expect("it is well configured");
+        let bed = Bed::assemble(authority, ImpersonationRights::Constrained, |agent| {
+            agent.authenticator(entra)
+        })
+        .await;
+        let token = bed.authority.user(USER, USER_ID).sign();
+        let answer = bed.get(&token).await;
+        assert_eq!(answer.status, status, "{object_id:?}: {answer:?}");
+        if status == StatusCode::OK {
+            let seen = bed
+                .last_arrival()
+                .and_then(|arrival| arrival.user)
+                .expect("the caller");
+            assert_eq!(seen.name, USER);
+            let extra: Vec<_> = seen.extra.keys().map(String::as_str).collect();
+            assert_eq!(extra, Vec::from_iter(object_id.key()));
+        }
+    }
 }
 
 /// An agent that may not impersonate gets nobody through, and never lets a caller act as itself.

@@ -1,10 +1,10 @@
 //! Proofs of possession, strictly (2.7, R21, R22).
 
-use arc_cluster_connect::agent::{PopPolicy, SignatureAlgorithm};
+use arc_cluster_connect::agent::{PopPolicy, Replays, SignatureAlgorithm};
 use http::StatusCode;
 
 use super::{
-    bed::{Bed, USER, USER_ID},
+    bed::{Bed, USER, USER_ID, get_over},
     support::authority::{SigningKey, now},
 };
 
@@ -19,18 +19,47 @@ async fn bed() -> Bed {
     .await
 }
 
+/// What kubectl does with what kubelogin gives it: one proof for all requests of a while.
 #[tokio::test]
-async fn a_proof_counts_once() {
+async fn a_proof_counts_in_one_tunnel_connection_and_in_no_other() {
     let bed = bed().await;
+    let other = bed.path.another_tunnel();
     for key in [SigningKey::rsa(1), SigningKey::p256("own")] {
         let token = bed.authority.user(USER, USER_ID).bound_to(&key);
-        let proof = token.proof(&key, CLUSTER).sign();
+        let proof = token.clone().proof(&key, CLUSTER).sign();
         let first = bed.get(&proof).await;
         assert_eq!(first.status, StatusCode::OK, "{first:?}");
-        let replayed = bed.get(&proof).await;
-        assert_eq!(replayed.status, StatusCode::UNAUTHORIZED, "{replayed:?}");
-        replayed.status_object();
+        for _ in 0..3 {
+            let replayed = get_over(&*other, &proof).await;
+            assert_eq!(replayed.status, StatusCode::UNAUTHORIZED, "{replayed:?}");
+            replayed.status_object();
+            // It is still its owner's.
+            let again = bed.get(&proof).await;
+            assert_eq!(again.status, StatusCode::OK, "{again:?}");
+        }
+        // The other client is no worse off for it: a proof of its own counts there.
+        let own = token.proof(&key, CLUSTER).sign();
+        let answer = get_over(&*other, &own).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        assert_eq!(bed.get(&own).await.status, StatusCode::UNAUTHORIZED);
     }
+}
+
+#[tokio::test]
+async fn a_proof_counts_everywhere_where_replays_are_allowed() {
+    let bed = Bed::with(|entra| {
+        entra
+            .algorithms([SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256])
+            .pop(PopPolicy::required(CLUSTER).replays(Replays::Allow))
+    })
+    .await;
+    let key = SigningKey::p256("own");
+    let token = bed.authority.user(USER, USER_ID).bound_to(&key);
+    let proof = token.proof(&key, CLUSTER).sign();
+    assert_eq!(bed.get(&proof).await.status, StatusCode::OK);
+    let other = bed.path.another_tunnel();
+    let answer = get_over(&*other, &proof).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ const NAME: &str = "embedded";
 /// A relay, an agent that serves it and a proxy that dials it. Dropping it ends all three.
 pub struct Embedded {
     tunnel: Arc<dyn Tunnel>,
+    sender: RelaySender,
     endpoint: ProxyEndpoint,
     _proxy: Proxy,
     _relay: RelayServer,
@@ -67,11 +68,8 @@ impl Embedded {
         let agent = tokio::spawn(async move {
             let _ = agent.serve_relay(listener, std::future::pending()).await;
         });
-        let tunnel: Arc<dyn Tunnel> = Arc::new(RelayTunnel::new(RelaySender::new(
-            connector,
-            hybrid_connection,
-            string.credential(),
-        )));
+        let sender = RelaySender::new(connector, hybrid_connection, string.credential());
+        let tunnel: Arc<dyn Tunnel> = Arc::new(RelayTunnel::new(sender.clone()));
         let id = ProxyId::from_name(NAME);
         let proxy = Proxy::builder()
             .port(0)
@@ -82,6 +80,7 @@ impl Embedded {
         Self {
             endpoint: proxy.endpoint(&id).expect("it was registered"),
             tunnel,
+            sender,
             _proxy: proxy,
             _relay: relay,
             agent,
@@ -100,7 +99,17 @@ impl Embedded {
 
     /// A stream to the agent, past the proxy: what a hostile client has.
     pub async fn stream(&self) -> TunnelStream {
-        self.tunnel
+        Self::stream_of(&*self.tunnel).await
+    }
+
+    /// A tunnel connection of another client to the same agent.
+    pub fn another_tunnel(&self) -> Arc<dyn Tunnel> {
+        Arc::new(RelayTunnel::new(self.sender.clone()))
+    }
+
+    /// A stream to the agent in `tunnel`.
+    pub async fn stream_of(tunnel: &dyn Tunnel) -> TunnelStream {
+        tunnel
             .open(&Target::api_server(), OpenOptions::new())
             .await
             .expect("the agent is there")

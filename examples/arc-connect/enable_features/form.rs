@@ -32,20 +32,19 @@ pub async fn choose(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<Im
     }
     let version = Version::read(&kubectl.version().await?)?;
     // In the constrained form the API server refuses extra keys without a domain, and such is the `oid` that Azure
-    // RBAC needs of every caller of Entra ID.
-    let serves_entra = arguments
-        .agent_arguments
-        .iter()
-        .any(|argument| argument.starts_with("--entra-tenant"));
+    // RBAC needs of every caller of Entra ID, and that the agent sends unless it is told otherwise.
+    let sends_oid = has_argument(arguments, "--entra-tenant", |_| true)
+        && !has_argument(arguments, "--entra-object-id", |key| key != "oid");
     let (form, why) = match when {
         When::On if version < CONSTRAINED_BEHIND_GATE => {
             return Err(impossible(format!(
                 "Kubernetes {version} does not know constrained impersonation"
             )));
         }
-        When::On if serves_entra => {
+        When::On if sends_oid => {
             return Err(impossible(
-                "constrained impersonation lets no `oid` through, which callers of Entra ID have",
+                "constrained impersonation lets no `oid` through, which callers of Entra ID have; the agent argument \
+                 --entra-object-id=arc.azure.com/oid sends it under a name that passes",
             ));
         }
         When::On if version < CONSTRAINED_SINCE => {
@@ -56,7 +55,7 @@ pub async fn choose(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<Im
             (Impersonation::Constrained, "")
         }
         When::Auto if version < CONSTRAINED_SINCE => (Impersonation::Classic, ""),
-        When::Auto if serves_entra => (Impersonation::Classic, ", for callers of Entra ID"),
+        When::Auto if sends_oid => (Impersonation::Classic, ", for callers of Entra ID"),
         _ => (Impersonation::Constrained, ""),
     };
     let name = match form {
@@ -67,6 +66,22 @@ pub async fn choose(kubectl: &Kubectl, arguments: &EnableArguments) -> Result<Im
         "Kubernetes {version}: {name} impersonation{why}"
     ));
     Ok(form)
+}
+
+/// Whether the agent gets an argument `name`, in one word or two, with a value that fits.
+fn has_argument(arguments: &EnableArguments, name: &str, fits: impl Fn(&str) -> bool) -> bool {
+    let words = &arguments.agent_arguments;
+    words.iter().enumerate().any(|(at, word)| {
+        let value = match word.strip_prefix(name) {
+            Some("") => words.get(at + 1).map_or("", String::as_str),
+            Some(rest) => match rest.strip_prefix('=') {
+                Some(value) => value,
+                None => return false,
+            },
+            None => return false,
+        };
+        fits(value)
+    })
 }
 
 fn impossible(message: impl Into<Cow<'static, str>>) -> Error {

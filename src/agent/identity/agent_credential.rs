@@ -4,14 +4,14 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::Identity;
+use super::{Identity, RefreshCounts, Refreshes};
 use crate::{
     Error, ErrorKind, Result,
     agent::impersonation::{self, UidHeader},
@@ -38,6 +38,9 @@ pub struct AgentCredential {
     provider: Arc<dyn AuthProvider>,
     /// The API server has said no to the last token.
     refused: Arc<AtomicBool>,
+    /// The last token, so that a new one is noticed.
+    held: Arc<Mutex<Option<AgentToken>>>,
+    refreshes: Arc<Refreshes>,
 }
 
 impl AgentCredential {
@@ -69,6 +72,8 @@ impl AgentCredential {
         Self {
             provider,
             refused: Arc::default(),
+            held: Arc::default(),
+            refreshes: Arc::default(),
         }
     }
 
@@ -82,8 +87,21 @@ impl AgentCredential {
         let token = self
             .provider
             .token(&TokenRequest::new().with_freshness(freshness))
-            .await?;
-        AgentToken::new(&token)
+            .await
+            .inspect_err(|_| self.refreshes.failed())?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = held.as_ref().filter(|held| held.is(&token)) {
+            return Ok(same.clone());
+        }
+        let token = AgentToken::new(&token).inspect_err(|_| self.refreshes.failed())?;
+        self.refreshes.succeeded();
+        *held = Some(token.clone());
+        Ok(token)
+    }
+
+    /// How often there was a new token.
+    pub(in crate::agent) fn refreshes(&self) -> RefreshCounts {
+        self.refreshes.counts()
     }
 
     /// Says that the API server did not take the token: the next one is a fresh one.
@@ -99,12 +117,15 @@ impl fmt::Debug for AgentCredential {
 }
 
 /// The agent's token for one request. It can not be read: it can only [act](Self::act_as) for somebody.
+#[derive(Clone)]
 pub(in crate::agent) struct AgentToken(HeaderValue);
+
+const SCHEME: &str = "Bearer ";
 
 impl AgentToken {
     fn new(token: &AccessToken) -> Result<Self> {
         let mut value =
-            HeaderValue::try_from(format!("Bearer {}", token.secret())).map_err(|_| {
+            HeaderValue::try_from(format!("{SCHEME}{}", token.secret())).map_err(|_| {
                 Error::new(
                     ErrorKind::InvalidInput,
                     "the agent's own token is malformed",
@@ -112,6 +133,10 @@ impl AgentToken {
             })?;
         value.set_sensitive(true);
         Ok(Self(value))
+    }
+
+    fn is(&self, token: &AccessToken) -> bool {
+        self.0.as_bytes().strip_prefix(SCHEME.as_bytes()) == Some(token.secret().as_bytes())
     }
 
     /// Makes a request one of the agent for `identity`: all identity headers first, the credential last, so that a
@@ -154,6 +179,39 @@ mod tests {
         std::fs::write(file.path(), "second-token").expect("written");
         credential.set_refused();
         assert_eq!(authorization(&credential).await, "Bearer second-token");
+    }
+
+    #[tokio::test]
+    async fn new_tokens_and_missing_ones_are_counted_and_the_same_again_is_not() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "first").expect("written");
+        let credential = AgentCredential::file(file.path()).expect("usable");
+        for _ in 0..3 {
+            credential.clone().token().await.expect("a token");
+        }
+        assert_eq!(credential.refreshes(), RefreshCounts::new(1, 0));
+        std::fs::write(file.path(), "second-token").expect("written");
+        credential.set_refused();
+        for _ in 0..3 {
+            credential.token().await.expect("a token");
+        }
+        assert_eq!(credential.refreshes(), RefreshCounts::new(2, 0));
+    }
+
+    struct Gone;
+
+    #[async_trait::async_trait]
+    impl AuthProvider for Gone {
+        async fn token(&self, _: &TokenRequest) -> Result<AccessToken> {
+            Err(Error::new(ErrorKind::Network, "nobody answers"))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_token_is_counted_as_a_failure() {
+        let credential = AgentCredential::new(Arc::new(Gone));
+        credential.token().await.expect_err("there is none");
+        assert_eq!(credential.refreshes(), RefreshCounts::new(0, 1));
     }
 
     #[test]

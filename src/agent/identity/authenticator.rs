@@ -8,7 +8,7 @@ use http::{Method, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::Identity;
+use super::{Identity, RefreshCounts, TunnelId};
 use crate::{Error, ErrorKind};
 
 /// Says who the holder of a bearer token is.
@@ -32,6 +32,12 @@ pub trait Authenticator: Send + Sync {
 
     /// A short name for logs and metrics, such as `entra`.
     fn name(&self) -> &'static str;
+
+    /// How often the issuer's keys were read since the start, for the metric
+    /// [`METRIC_KEY_REFRESHES`](crate::telemetry::METRIC_KEY_REFRESHES). None, unless this is implemented.
+    fn key_refreshes(&self) -> RefreshCounts {
+        RefreshCounts::default()
+    }
 }
 
 /// The bearer token of one request. Never printed; its memory is wiped when dropped.
@@ -40,6 +46,7 @@ pub struct Credential {
     claims: UnverifiedClaims,
     method: Method,
     target: Uri,
+    tunnel: Option<TunnelId>,
 }
 
 /// What a token says about itself. Nobody has checked it.
@@ -67,7 +74,15 @@ impl Credential {
             token: SecretString::from(token),
             method,
             target,
+            tunnel: None,
         })
+    }
+
+    /// Sets through which tunnel connection the request came. The agent does.
+    #[must_use]
+    pub fn with_tunnel(mut self, tunnel: TunnelId) -> Self {
+        self.tunnel = Some(tunnel);
+        self
     }
 
     /// The token: ASCII, 32 KiB at most when it comes from a caller.
@@ -93,6 +108,12 @@ impl Credential {
     /// The request's target, for proofs that are bound to it.
     pub fn target(&self) -> &Uri {
         &self.target
+    }
+
+    /// Through which tunnel connection the request came, for proofs that may not move to another one; `None` when
+    /// that is not known.
+    pub fn tunnel(&self) -> Option<TunnelId> {
+        self.tunnel
     }
 }
 
@@ -325,6 +346,10 @@ reject_reasons! {
     ProofRequired = "proof_required": "a proof of possession is needed with this token";
     /// The caller has more groups than the token lists, and they can not be looked up.
     GroupsUnresolved = "groups_unresolved": "the caller's groups are too many for the token, and the agent can not look them up";
+    /// The API server does not accept it.
+    ApiServer = "api_server": "the API server does not accept the token";
+    /// The API server does not let its holder ask who they are.
+    NotReviewed = "not_reviewed": "the API server does not tell the token's holder who they are";
     /// The token is good, and its identity is none that may act in a cluster.
     IdentityRefused = "identity_refused": "the token's user name, groups or other names are not ones that may act in the cluster";
 }
@@ -332,7 +357,10 @@ reject_reasons! {
 impl RejectReason {
     /// Whether the holder is known and may not act, so that another token of theirs would not help.
     pub(in crate::agent) const fn is_forbidden(self) -> bool {
-        matches!(self, Self::GroupsUnresolved | Self::IdentityRefused)
+        matches!(
+            self,
+            Self::GroupsUnresolved | Self::NotReviewed | Self::IdentityRefused
+        )
     }
 }
 

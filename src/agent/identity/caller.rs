@@ -9,8 +9,8 @@ use std::{
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{
-    Authentication, AuthenticationError, Authenticator, Credential, Identity, RejectReason,
-    authenticator::is_token68,
+    Authentication, AuthenticationError, Authenticator, Credential, Identity, RefreshCounts,
+    RejectReason, TunnelId, authenticator::is_token68,
 };
 use crate::agent::{request_head::RequestHead, status::Refusal};
 
@@ -51,10 +51,15 @@ impl Callers {
     }
 
     /// Who asks? Anything but a clear answer is a [`Refusal`].
-    pub(in crate::agent) async fn identify(&self, head: &RequestHead) -> Result<Caller, Refusal> {
+    pub(in crate::agent) async fn identify(
+        &self,
+        head: &RequestHead,
+        tunnel: TunnelId,
+    ) -> Result<Caller, Refusal> {
         let token = CallerToken::of(&head.headers)?;
         let credential = Credential::new(token.text(), head.method.clone(), head.target.clone())
-            .map_err(|_| not_bearer())?;
+            .map_err(|_| not_bearer())?
+            .with_tunnel(tunnel);
         let (authentication, name) =
             tokio::time::timeout(AUTHENTICATION_LIMIT, self.ask(&credential))
                 .await
@@ -89,10 +94,20 @@ impl Callers {
             match authenticator.authenticate(credential).await {
                 Ok(Authentication::NotMine) => {}
                 Ok(authentication) => return Ok((authentication, name)),
-                Err(error) => return Err(failed(name, &error)),
+                Err(error) => return Err(authentication_failed(name, &error)),
             }
         }
         Ok((Authentication::NotMine, "none"))
+    }
+}
+
+impl Callers {
+    /// How often issuers' keys were read.
+    pub(in crate::agent) fn key_refreshes(&self) -> RefreshCounts {
+        self.0
+            .iter()
+            .map(|authenticator| authenticator.key_refreshes())
+            .sum()
     }
 }
 
@@ -152,7 +167,7 @@ impl CallerToken {
     }
 
     /// Without the scheme.
-    fn text(&self) -> &str {
+    pub(in crate::agent) fn text(&self) -> &str {
         self.0
             .to_str()
             .ok()
@@ -184,7 +199,11 @@ fn not_bearer() -> Refusal {
     )
 }
 
-fn failed(authenticator: &'static str, error: &AuthenticationError) -> Refusal {
+/// What the caller hears, and the agent's log.
+pub(in crate::agent) fn authentication_failed(
+    authenticator: &'static str,
+    error: &AuthenticationError,
+) -> Refusal {
     let detail = error.detail().map(crate::Error::report).unwrap_or_default();
     match error.reason() {
         Some(reason) => {
@@ -213,6 +232,12 @@ fn refused(reason: RejectReason) -> Refusal {
         }
         RejectReason::IdentityRefused => {
             "ask the agent's operator; names that begin with 'system:' are kept for Kubernetes itself"
+        }
+        RejectReason::NotReviewed => {
+            "ask the cluster's operator for the role 'system:basic-user', which lets everybody ask who they are"
+        }
+        RejectReason::ApiServer => {
+            "get a new token: `kubectl create token NAME` makes one for a service account"
         }
         RejectReason::Audience | RejectReason::Issuer => {
             "log in for the audience and tenant that the agent's operator has set"

@@ -21,6 +21,8 @@ fn the_text_is_as_prometheus_reads_it() {
         relays_online: 1,
         relays_offline: 0,
         audit_lost: 3,
+        key_refreshes: RefreshCounts::new(4, 5),
+        token_refreshes: RefreshCounts::new(6, 7),
     });
     for line in [
         "# TYPE acc_requests_total counter",
@@ -42,6 +44,10 @@ fn the_text_is_as_prometheus_reads_it() {
         "acc_draining 1",
         "acc_drain_remaining_streams 1",
         "acc_audit_lost_total 3",
+        r#"acc_jwks_refresh_total{outcome="success"} 4"#,
+        r#"acc_jwks_refresh_total{outcome="failure"} 5"#,
+        r#"acc_token_refresh_total{outcome="success"} 6"#,
+        r#"acc_token_refresh_total{outcome="failure"} 7"#,
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -65,5 +71,5 @@ fn every_metric_is_described_once_and_its_samples_follow() {
         let rest = line.strip_prefix("# TYPE ").unwrap_or(line);
         assert!(rest.starts_with(family.as_str()), "{line} below {family}");
     }
-    assert_eq!(families.len(), 18);
+    assert_eq!(families.len(), 20);
 }

@@ -3,7 +3,7 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 use super::*;
 use crate::{
     agent::{
-        AgentCredential, IdentityRules, ServiceAccountAuthenticator,
+        AgentCredential, IdentityRules, ServiceAccountAuthenticator, TunnelId,
         identity::{Callers, Standing},
         request_head::RequestHead,
     },
@@ -41,7 +41,8 @@ fn forward(headers: HeaderMap, policy: &HeaderPolicy) -> Result<HeaderMap, u16> 
         target: http::Uri::from_static("/api"),
         headers,
     };
-    let caller = block_on(callers.identify(&head)).map_err(|refusal| refusal.code().as_u16())?;
+    let caller = block_on(callers.identify(&head, TunnelId::generate()))
+        .map_err(|refusal| refusal.code().as_u16())?;
     let Standing::OwnToken(token) = caller.standing else {
         panic!("the token was taken for another one");
     };

@@ -21,7 +21,7 @@ use crate::{
     Result,
     agent::identity::{
         Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
-        IdentityRules, RejectReason,
+        IdentityRules, RefreshCounts, RejectReason,
     },
     auth::{TenantId, TokenVersion},
     clock::Clock,
@@ -29,17 +29,15 @@ use crate::{
 
 pub use builder::EntraAuthenticatorBuilder;
 
-/// The key of the extra information by which Azure RBAC finds the caller in the directory.
-const EXTRA_OID: &str = "oid";
-
 /// Callers with tokens of one Entra ID tenant, v1 or v2, with or without proof of possession.
 ///
 /// The user name is the user principal name (`upn`), or the object id for callers who have none: service principals
-/// and guests. Groups are object ids. `oid` is passed on as extra information, which Azure RBAC needs.
+/// and guests. Groups are object ids. `oid` is passed on as extra information, which Azure RBAC
+/// needs ([`EntraObjectId`]).
 ///
 /// Tokens are checked offline with the tenant's published keys. Those are read when they are first needed, or by
-/// [`preload`](Self::preload), once an hour from then on, and when a token names a key that is unknown (at most every
-/// ten seconds). While the authority is out of reach the last ones stay in use, for three days at most.
+/// [`preload`](Self::preload), once an hour from then on, and when a token names a key that is unknown (three times in a
+/// row at most, then every ten seconds). While the authority is out of reach the last ones stay in use, for three days at most.
 ///
 /// Sources: Microsoft's "Access token claims reference", "Configure group claims" and "Signing key rollover" pages;
 /// RFC 7515, 7517, 7519, 7638, 8725.
@@ -58,11 +56,38 @@ pub enum EntraUsername {
     Oid,
 }
 
+/// Under which key of the extra information a caller's object id reaches the API server.
+///
+/// The agent's role needs the right to impersonate it: `userextras/<key>`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EntraObjectId {
+    /// `oid`, by which Azure RBAC finds the caller in the directory: without it, it has no opinion.
+    #[default]
+    Oid,
+    /// `arc.azure.com/oid`. Under constrained impersonation (KEP-5284) the API server refuses every key without a
+    /// domain; audit logs and admission policies see this one. Azure RBAC does not look at it.
+    WithDomain,
+    /// Under none.
+    Omit,
+}
+
+impl EntraObjectId {
+    /// The key, if there is one.
+    pub const fn key(self) -> Option<&'static str> {
+        match self {
+            Self::Oid => Some("oid"),
+            Self::WithDomain => Some("arc.azure.com/oid"),
+            Self::Omit => None,
+        }
+    }
+}
+
 struct Inner {
     tenant: TenantId,
     v1: Verifier,
     v2: Verifier,
     username: EntraUsername,
+    object_id: EntraObjectId,
     rules: IdentityRules,
     groups: Groups,
     proofs: ProofVerifier,
@@ -162,9 +187,12 @@ impl Inner {
             (EntraUsername::UpnOrOid, PrincipalKind::User) => claims.string("upn")?,
             _ => None,
         };
-        let identity = Identity::builder(user.unwrap_or(&oid.to_string()))
-            .groups(groups.iter())
-            .extra(EXTRA_OID, oid.to_string())
+        let mut identity =
+            Identity::builder(user.unwrap_or(&oid.to_string())).groups(groups.iter());
+        if let Some(key) = self.object_id.key() {
+            identity = identity.extra(key, oid.to_string());
+        }
+        let identity = identity
             .build(&self.rules)
             .map_err(|error| Rejection::new(RejectReason::IdentityRefused, error.to_string()))?;
         let accepted = Accepted {
@@ -247,6 +275,13 @@ impl Authenticator for EntraAuthenticator {
 
     fn name(&self) -> &'static str {
         "entra"
+    }
+
+    fn key_refreshes(&self) -> RefreshCounts {
+        [&self.inner.v1, &self.inner.v2]
+            .map(Verifier::key_refreshes)
+            .into_iter()
+            .sum()
     }
 }
 

@@ -10,11 +10,16 @@ use async_trait::async_trait;
 use tokio::{sync::OwnedMutexGuard, time::Instant};
 
 use super::{
+    allowance::Allowance,
     jwt::SignatureAlgorithm,
     keys::KeySet,
     rejection::{Failure, Outage, Rejection},
 };
-use crate::{ErrorKind, Result, agent::identity::RejectReason, crypto};
+use crate::{
+    ErrorKind, Result,
+    agent::identity::{RefreshCounts, Refreshes, RejectReason},
+    crypto,
+};
 
 /// When keys are read again, at the latest: a key that the issuer withdrew is not trusted for longer. Microsoft asks
 /// for once a day at least.
@@ -25,7 +30,10 @@ const REFRESH_JITTER: Duration = Duration::from_secs(15 * 60);
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// After that long without an answer from the issuer its keys are not trusted any more: three days, a long weekend.
 const MAX_AGE: Duration = Duration::from_secs(72 * 60 * 60);
-/// The least time between two reads for the sake of unknown keys: anybody can make up a key's name.
+/// How many reads for the sake of unknown keys may follow each other at once, so that a new key is seen as soon as it is
+/// used, also right after another reading: one for a rotation that the first reading just missed, one for the next.
+const UNKNOWN_KEY_BURST: u32 = 3;
+/// From then on, the time between two of them: anybody can make up a key's name.
 const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(10);
 /// The least time between two reads when the last one failed.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
@@ -44,17 +52,19 @@ pub(super) struct KeyStore {
 struct Shared {
     source: Box<dyn KeySource>,
     state: Mutex<State>,
+    refreshes: Refreshes,
     /// Held during a fetch.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
-#[derive(Default)]
 struct State {
     held: Option<Held>,
     /// The last fetch that ended: when, and why it failed if it did.
     last: Option<(Instant, Option<Outage>)>,
-    /// How many fetches have ended. Tells who waited whether one ended meanwhile.
-    fetches: u64,
+    /// How many fetches have begun. Tells who waited whether one began, and so saw what there was, after they came.
+    begun: u64,
+    /// The fetches for the sake of unknown keys.
+    unknown: Allowance,
 }
 
 struct Held {
@@ -68,7 +78,13 @@ impl KeyStore {
         Self {
             shared: Arc::new(Shared {
                 source,
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    held: None,
+                    last: None,
+                    begun: 0,
+                    unknown: Allowance::new(UNKNOWN_KEY_BURST, UNKNOWN_KEY_PAUSE),
+                }),
+                refreshes: Refreshes::default(),
                 fetching: Arc::default(),
             }),
         }
@@ -85,8 +101,8 @@ impl KeyStore {
 
     /// A set with at least one key that has this id and fits this algorithm.
     ///
-    /// An unknown id makes the store read the keys again, once for all who ask and at most every
-    /// [`UNKNOWN_KEY_PAUSE`].
+    /// An unknown id makes the store read the keys again: once for all who ask at the same time, at most
+    /// [`UNKNOWN_KEY_BURST`] times in a row, and then every [`UNKNOWN_KEY_PAUSE`].
     ///
     /// Cancel-safe: a fetch goes on when the caller that began it goes away.
     pub(super) async fn keys_for(
@@ -94,23 +110,29 @@ impl KeyStore {
         id: Option<&str>,
         algorithm: SignatureAlgorithm,
     ) -> Result<Arc<KeySet>, Failure> {
-        let has_key = |keys: &KeySet| !keys.candidates(id, algorithm).is_empty();
-        let fetches = {
+        let has_key = |held: &&Held| !held.keys.candidates(id, algorithm).is_empty();
+        let begun = {
             let state = self.shared.state();
             let now = Instant::now();
-            if let Some(held) = state.usable(now).filter(|held| has_key(&held.keys)) {
+            if let Some(held) = state.usable(now).filter(has_key) {
                 if now >= held.refresh_at {
                     self.renew_in_background();
                 }
                 return Ok(Arc::clone(&held.keys));
             }
-            if state.is_pausing(now) && self.shared.fetching.try_lock().is_ok() {
-                return Err(state.verdict());
-            }
-            state.fetches
+            state.begun
         };
         let guard = Arc::clone(&self.shared.fetching).lock_owned().await;
-        if self.shared.state().must_fetch(fetches) {
+        let must_fetch = {
+            let mut state = self.shared.state();
+            let now = Instant::now();
+            // Somebody else's fetch may have brought the key. If it did not, and began before this caller came, then it
+            // may have missed a key that is newer than its answer.
+            state.usable(now).filter(has_key).is_none()
+                && state.begun == begun
+                && state.may_fetch(now)
+        };
+        if must_fetch {
             let shared = Arc::clone(&self.shared);
             // In a task of its own: a caller who leaves must not cost the others the answer and the next attempt.
             let task = tokio::spawn(async move { shared.fetch(guard).await });
@@ -120,10 +142,15 @@ impl KeyStore {
             drop(guard);
         }
         let state = self.shared.state();
-        match state.usable(Instant::now()) {
-            Some(held) if has_key(&held.keys) => Ok(Arc::clone(&held.keys)),
-            _ => Err(state.verdict()),
+        match state.usable(Instant::now()).filter(has_key) {
+            Some(held) => Ok(Arc::clone(&held.keys)),
+            None => Err(state.verdict()),
         }
+    }
+
+    /// How often the keys were read.
+    pub(super) fn refreshes(&self) -> RefreshCounts {
+        self.shared.refreshes.counts()
     }
 
     fn renew_in_background(&self) {
@@ -145,12 +172,16 @@ impl fmt::Debug for KeyStore {
 
 impl Shared {
     async fn fetch(&self, _guard: OwnedMutexGuard<()>) -> Result<()> {
+        {
+            let mut state = self.state();
+            state.begun = state.begun.wrapping_add(1);
+        }
         let outcome = self.source.fetch().await;
         let now = Instant::now();
         let mut state = self.state();
-        state.fetches = state.fetches.wrapping_add(1);
         match outcome {
             Ok(keys) => {
+                self.refreshes.succeeded();
                 state.held = Some(Held {
                     keys: Arc::new(keys),
                     fetched_at: now,
@@ -160,6 +191,7 @@ impl Shared {
                 Ok(())
             }
             Err(error) => {
+                self.refreshes.failed();
                 tracing::warn!(
                     error = error.report(),
                     "can not read an issuer's keys; those that are held stay in use"
@@ -191,18 +223,15 @@ impl State {
             .filter(|held| now.duration_since(held.fetched_at) < MAX_AGE)
     }
 
-    fn is_pausing(&self, now: Instant) -> bool {
-        self.last.as_ref().is_some_and(|(at, failure)| {
-            let pause = match failure {
-                Some(_) => FAILURE_PAUSE,
-                None => UNKNOWN_KEY_PAUSE,
-            };
-            now.duration_since(*at) < pause
-        })
-    }
-
-    fn must_fetch(&self, fetches_before: u64) -> bool {
-        self.fetches == fetches_before && !self.is_pausing(Instant::now())
+    /// Whether the keys may be read now for somebody whose key is not there. Takes a permit where one is needed.
+    fn may_fetch(&mut self, now: Instant) -> bool {
+        if let Some((at, Some(_))) = &self.last
+            && now.duration_since(*at) < FAILURE_PAUSE
+        {
+            return false;
+        }
+        // Without any keys every caller needs them, and nobody has made the need up.
+        self.usable(now).is_none() || self.unknown.take(now)
     }
 
     /// What becomes of a token whose key is not there.

@@ -1,5 +1,8 @@
 //! Tokens: what a caller shows, checked offline against its issuer's keys.
 //!
+//! A token that the API server has to judge is shown to nobody else: where that is asked for, [`SelfReviews`] has it
+//! judged before the request goes there.
+//!
 //! Two [authenticators](super::Authenticator) stand on it: [`EntraAuthenticator`] for Microsoft Entra ID, with
 //! proof of possession and groups beyond the limit of a token, and [`OpenIdAuthenticator`] for any other OpenID
 //! Connect issuer.
@@ -20,6 +23,7 @@
 //! the exponent 65537, P-256. Results kept: 4 096 for a minute, refusals 1 024 for five seconds. Groups resolved:
 //! 2 048 callers for at most ten minutes. Nonces of proofs: 65 536.
 
+mod allowance;
 mod cache;
 mod claims;
 mod discovery;
@@ -34,6 +38,7 @@ mod keys;
 mod openid;
 mod pop;
 mod rejection;
+mod self_review;
 mod verifier;
 
 #[cfg(test)]
@@ -41,8 +46,10 @@ mod test_issuer;
 #[cfg(test)]
 mod tests;
 
-pub use entra::{EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername};
+pub use entra::{EntraAuthenticator, EntraAuthenticatorBuilder, EntraObjectId, EntraUsername};
 pub use groups::GroupResolver;
 pub use jwt::SignatureAlgorithm;
 pub use openid::{OpenIdAuthenticator, OpenIdAuthenticatorBuilder};
 pub use pop::{PopPolicy, Replays};
+
+pub(super) use self_review::SelfReviews;

@@ -23,7 +23,7 @@ use crate::{
     Error, ErrorKind, Result,
     agent::identity::{
         Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
-        IdentityRules, RejectReason,
+        IdentityRules, RefreshCounts, RejectReason,
     },
     clock::Clock,
     net::{Connector, HttpClient, TrustRoots},
@@ -202,6 +202,10 @@ impl Authenticator for OpenIdAuthenticator {
 
     fn name(&self) -> &'static str {
         "openid"
+    }
+
+    fn key_refreshes(&self) -> RefreshCounts {
+        self.inner.verifier.key_refreshes()
     }
 }
 

@@ -4,8 +4,9 @@
 //! libraries make it: a JWT of type `pop` whose `cnf.jwk` is a key that the caller made, signed with it, around an
 //! access token (`at`) whose `cnf.kid` is the key's thumbprint.
 
+mod nonces;
+
 use std::{
-    collections::{BTreeSet, HashMap},
     fmt,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -13,6 +14,7 @@ use std::{
 
 use serde_json::Value;
 
+use self::nonces::{Nonces, Shown};
 use super::{
     claims::Claims,
     jwt::{Jwt, SignatureAlgorithm},
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    agent::identity::{Credential, RejectReason},
+    agent::identity::{Credential, RejectReason, TunnelId},
     crypto,
 };
 
@@ -31,8 +33,6 @@ const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 const MAX_AHEAD: Duration = Duration::from_secs(60);
 /// A nonce is 32 digits; longer ones than this are refused.
 const MAX_NONCE: usize = 256;
-/// Nonces that are remembered: 170 a second for the life of a proof.
-const MAX_NONCES: usize = 65_536;
 
 /// What becomes of tokens with and without a proof of possession.
 ///
@@ -57,14 +57,16 @@ struct Terms {
     request_binding: RequestBinding,
 }
 
-/// Whether a proof may be shown more than once.
+/// Where a proof may be shown again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replays {
-    /// Each proof is good for one request. The agent remembers the nonces of the last six minutes.
+    /// In the tunnel connection in which it was shown first, and in no other: clients make one proof for a while, as
+    /// `kubelogin` does, and `kubectl` shows it with each of its requests. The agent remembers the nonces of the last
+    /// six minutes, for itself: another agent behind the same relay does not know them.
     #[default]
     Refuse,
-    /// A proof is good for as many requests as fit into its five minutes. For clients that make one for a whole
-    /// session, as `kubelogin` does: `kubectl` shows it with each of its requests.
+    /// Anywhere, until its five minutes are over. For callers whose requests come through several tunnel connections.
+    /// Whoever gets hold of a proof can use it too.
     Allow,
 }
 
@@ -94,7 +96,7 @@ impl PopPolicy {
         Self(Mode::Required(Terms::new(host.as_ref())))
     }
 
-    /// Sets whether a proof may be shown more than once. It may not unless this is called.
+    /// Sets where a proof may be shown again: in one tunnel connection only, unless this is called.
     #[must_use]
     pub fn replays(mut self, replays: Replays) -> Self {
         if let Mode::Accepted(terms) | Mode::Required(terms) = &mut self.0 {
@@ -175,8 +177,9 @@ pub(super) struct Proof {
     access_token: String,
     thumbprint: String,
     made_at: SystemTime,
-    /// Where proofs may be shown once only.
+    /// Where proofs must not move from one tunnel connection to another.
     nonce: Option<String>,
+    tunnel: Option<TunnelId>,
 }
 
 impl ProofVerifier {
@@ -184,7 +187,7 @@ impl ProofVerifier {
         Self {
             policy,
             algorithms,
-            nonces: Mutex::new(Nonces::new(MAX_NONCES)),
+            nonces: Mutex::default(),
         }
     }
 
@@ -238,11 +241,12 @@ impl ProofVerifier {
             thumbprint,
             made_at,
             nonce,
+            tunnel: credential.tunnel(),
         })
     }
 
     /// The second half: that the proof and its inner token, now verified and bound to the key `bound_to`, belong
-    /// together, and that the proof is shown for the first time. Only here is a nonce remembered, so that nobody
+    /// together, and that the proof was not shown in another tunnel connection. Only here is a nonce remembered, so that nobody
     /// without a valid token can fill the memory.
     pub(super) fn complete(
         &self,
@@ -258,12 +262,16 @@ impl ProofVerifier {
         };
         let digest = crypto::sha256(format!("{}.{nonce}", proof.thumbprint).as_bytes());
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-        if nonces.is_first(digest, proof.made_at, now) {
+        let shown = Shown {
+            made_at: proof.made_at,
+            tunnel: proof.tunnel,
+        };
+        if nonces.admits(digest, shown, now) {
             Ok(())
         } else {
             Err(Rejection::new(
                 RejectReason::Replayed,
-                "the proof's nonce was used, or the proof is older than what can be told",
+                "the proof's nonce was used in another tunnel connection, or the proof is older than what can be told",
             ))
         }
     }
@@ -318,101 +326,4 @@ fn made_at(claims: &Claims, now: SystemTime) -> Result<SystemTime, Rejection> {
 
 fn invalid(detail: impl Into<std::borrow::Cow<'static, str>>) -> Rejection {
     Rejection::new(RejectReason::Proof, detail)
-}
-
-/// The nonces that were used, for as long as their proofs are of now.
-///
-/// When there are too many, the oldest proofs are forgotten **and refused from then on**: a full memory makes old
-/// proofs useless, never reusable.
-struct Nonces {
-    capacity: usize,
-    used: HashMap<[u8; 32], SystemTime>,
-    by_time: BTreeSet<(SystemTime, [u8; 32])>,
-    /// Proofs made at this time or before are not accepted any more.
-    floor: SystemTime,
-}
-
-impl Nonces {
-    fn new(capacity: usize) -> Self {
-        Self {
-            capacity,
-            used: HashMap::new(),
-            by_time: BTreeSet::new(),
-            floor: SystemTime::UNIX_EPOCH,
-        }
-    }
-
-    fn is_first(&mut self, digest: [u8; 32], made_at: SystemTime, now: SystemTime) -> bool {
-        while let Some(&(at, oldest)) = self.by_time.first()
-            && now > at + MAX_AGE
-        {
-            self.by_time.pop_first();
-            self.used.remove(&oldest);
-            // A clock that is set back would make it of now again.
-            self.floor = self.floor.max(at);
-        }
-        if made_at <= self.floor || self.used.contains_key(&digest) {
-            return false;
-        }
-        self.used.insert(digest, made_at);
-        self.by_time.insert((made_at, digest));
-        if self.used.len() > self.capacity
-            && let Some((at, oldest)) = self.by_time.pop_first()
-        {
-            self.used.remove(&oldest);
-            self.floor = self.floor.max(at);
-        }
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
-    fn digest(number: u16) -> [u8; 32] {
-        crypto::sha256(&number.to_be_bytes())
-    }
-
-    #[test]
-    fn a_nonce_is_good_once() {
-        let mut nonces = Nonces::new(10);
-        assert!(nonces.is_first(digest(1), at(1000), at(1000)));
-        assert!(!nonces.is_first(digest(1), at(1000), at(1000)));
-        // The same nonce with another time is the same nonce.
-        assert!(!nonces.is_first(digest(1), at(1001), at(1001)));
-        assert!(nonces.is_first(digest(2), at(1000), at(1000)));
-    }
-
-    #[test]
-    fn old_nonces_are_forgotten_and_do_not_come_back_with_the_clock() {
-        let mut nonces = Nonces::new(10);
-        assert!(nonces.is_first(digest(1), at(1000), at(1000)));
-        let later = at(1001) + MAX_AGE;
-        assert!(nonces.is_first(digest(2), later, later));
-        assert_eq!(nonces.used.len(), 1);
-        assert!(!nonces.is_first(digest(1), at(1000), at(1000)));
-    }
-
-    #[test]
-    fn a_full_memory_refuses_the_oldest_and_stays_bounded() {
-        let mut nonces = Nonces::new(100);
-        for number in 0..10_000_u16 {
-            let made_at = at(10_000 + u64::from(number) / 50);
-            nonces.is_first(digest(number), made_at, at(10_100));
-            assert!(nonces.used.len() <= 100 && nonces.by_time.len() == nonces.used.len());
-        }
-        for number in 0..10_000_u16 {
-            let made_at = at(10_000 + u64::from(number) / 50);
-            assert!(
-                !nonces.is_first(digest(number), made_at, at(10_100)),
-                "{number}"
-            );
-        }
-        assert!(nonces.is_first(digest(10_001), at(10_300), at(10_300)));
-    }
 }

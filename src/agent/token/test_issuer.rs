@@ -323,15 +323,22 @@ pub(super) async fn verdict_on(
     method: Method,
     target: &'static str,
 ) -> Verdict {
-    let Ok(credential) = Credential::new(token, method, Uri::from_static(target)) else {
-        return Verdict::Rejected(RejectReason::Malformed);
-    };
-    match authenticator.authenticate(&credential).await {
+    match Credential::new(token, method, Uri::from_static(target)) {
+        Ok(credential) => verdict_of(authenticator, &credential).await,
+        Err(_) => Verdict::Rejected(RejectReason::Malformed),
+    }
+}
+
+pub(super) async fn verdict_of(
+    authenticator: &dyn Authenticator,
+    credential: &Credential,
+) -> Verdict {
+    match authenticator.authenticate(credential).await {
         Ok(Authentication::Identity(known)) => Verdict::Accepted(known.identity().clone()),
         Ok(Authentication::NotMine) => Verdict::NotMine,
         Ok(Authentication::PassThrough) => panic!("a token is passed through"),
         Err(error) => {
-            assert_says_nothing(&error, token);
+            assert_says_nothing(&error, credential.token());
             error
                 .reason()
                 .map_or(Verdict::Unavailable, Verdict::Rejected)

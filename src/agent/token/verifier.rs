@@ -9,7 +9,11 @@ use super::{
     keys::Key,
     rejection::{Failure, Rejection},
 };
-use crate::{Error, ErrorKind, Result, agent::identity::RejectReason, clock::Clock};
+use crate::{
+    Error, ErrorKind, Result,
+    agent::identity::{RefreshCounts, RejectReason},
+    clock::Clock,
+};
 
 /// How far this machine's clock and the issuer's may differ, unless the builder says otherwise.
 pub(super) const DEFAULT_SKEW: Duration = Duration::from_secs(60);
@@ -76,6 +80,10 @@ impl Verifier {
 
     pub(super) async fn preload(&self) -> Result<()> {
         self.keys.preload().await
+    }
+
+    pub(super) fn key_refreshes(&self) -> RefreshCounts {
+        self.keys.refreshes()
     }
 
     /// The claims of a bearer token and the time of its end.

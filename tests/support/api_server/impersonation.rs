@@ -20,6 +20,9 @@ pub enum ImpersonationRights {
     UsersAndGroups,
     /// Any user, group, uid and extra.
     Everyone,
+    /// As `impersonate:user-info` grants it (KEP-5284): users that are neither a service account nor a node, groups but
+    /// `system:masters`, and extras whose keys have a domain.
+    Constrained,
 }
 
 /// The user as whom a request is carried out.
@@ -50,7 +53,10 @@ pub(super) fn effective_user(
             None => Status::may_not_impersonate(caller, "users", &name),
         });
     }
-    if rights != ImpersonationRights::Everyone {
+    if rights == ImpersonationRights::Constrained {
+        check_constrained(caller, &name, &requested.groups, &requested.extra)?;
+    }
+    if rights == ImpersonationRights::UsersAndGroups {
         if let Some(uid) = &requested.uid {
             return Err(Status::may_not_impersonate(caller, "uids", uid));
         }
@@ -120,6 +126,37 @@ impl Requested {
                 .collect::<Result<_, _>>()?,
             extra,
         })
+    }
+}
+
+/// What `impersonate:user-info` grants, whatever the names.
+fn check_constrained(
+    caller: &User,
+    name: &str,
+    groups: &[String],
+    extra: &BTreeMap<String, Vec<String>>,
+) -> Result<(), Status> {
+    if name.starts_with(SERVICE_ACCOUNT_PREFIX) || name.starts_with("system:node:") {
+        return Err(Status::may_not_impersonate(caller, "users", name));
+    }
+    if groups.iter().any(|group| group == "system:masters") {
+        return Err(Status::may_not_impersonate(
+            caller,
+            "groups",
+            "system:masters",
+        ));
+    }
+    let has_domain = |key: &String| {
+        key.split_once('/')
+            .is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty())
+    };
+    match extra.keys().find(|key| !has_domain(key)) {
+        Some(key) => Err(Status::may_not_impersonate(
+            caller,
+            &format!("userextras/{key}"),
+            "",
+        )),
+        None => Ok(()),
     }
 }
 

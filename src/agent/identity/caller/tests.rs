@@ -84,7 +84,7 @@ fn chain(last: ServiceAccountAuthenticator) -> Callers {
 async fn the_first_authenticator_that_knows_a_token_decides() {
     let callers = chain(ServiceAccountAuthenticator::new());
     let caller = callers
-        .identify(&head("Bearer known.ada"))
+        .identify(&head("Bearer known.ada"), TunnelId::generate())
         .await
         .expect("known");
     assert!(caller.expires_at.is_some());
@@ -93,7 +93,7 @@ async fn the_first_authenticator_that_knows_a_token_decides() {
     };
     assert_eq!(identity.user(), "ada");
     let caller = callers
-        .identify(&head("Bearer opaque"))
+        .identify(&head("Bearer opaque"), TunnelId::generate())
         .await
         .expect("passed on");
     assert!(matches!(caller.standing, Standing::OwnToken(token) if token.text() == "opaque"));
@@ -104,13 +104,13 @@ async fn the_first_authenticator_that_knows_a_token_decides() {
 async fn a_rejection_and_an_outage_are_final() {
     let callers = chain(ServiceAccountAuthenticator::new());
     let refusal = callers
-        .identify(&head("Bearer rejected"))
+        .identify(&head("Bearer rejected"), TunnelId::generate())
         .await
         .expect_err("final");
     assert_eq!(refusal.code(), 401);
     assert_eq!(refusal.reason(), RejectReason::Expired.label());
     let refusal = callers
-        .identify(&head("Bearer down"))
+        .identify(&head("Bearer down"), TunnelId::generate())
         .await
         .expect_err("final");
     assert_eq!(refusal.code(), 503);
@@ -119,7 +119,7 @@ async fn a_rejection_and_an_outage_are_final() {
         "{refusal:?}"
     );
     let refusal = callers
-        .identify(&head("Bearer system"))
+        .identify(&head("Bearer system"), TunnelId::generate())
         .await
         .expect_err("final");
     assert_eq!(refusal.code(), 403);
@@ -135,7 +135,7 @@ async fn r14_nobodys_token_is_401() {
         "e30.eyJpc3MiOiJodHRwczovL290aGVyIn0.c2ln",
     ] {
         let refusal = callers
-            .identify(&head(&format!("Bearer {token}")))
+            .identify(&head(&format!("Bearer {token}")), TunnelId::generate())
             .await
             .expect_err(token);
         assert_eq!(refusal.code(), 401);
@@ -144,7 +144,7 @@ async fn r14_nobodys_token_is_401() {
     // {"iss":"https://cluster.example","exp":2000000000}
     let own = "Bearer e30.eyJpc3MiOiJodHRwczovL2NsdXN0ZXIuZXhhbXBsZSIsImV4cCI6MjAwMDAwMDAwMH0.c2ln";
     let caller = callers
-        .identify(&head(own))
+        .identify(&head(own), TunnelId::generate())
         .await
         .expect("the cluster's own");
     assert!(matches!(caller.standing, Standing::OwnToken(_)));
@@ -172,7 +172,7 @@ async fn an_authenticator_that_hangs_is_an_outage() {
     let callers = Callers::new(vec![Arc::new(Hanging)]);
     let start = tokio::time::Instant::now();
     let refusal = callers
-        .identify(&head("Bearer a"))
+        .identify(&head("Bearer a"), TunnelId::generate())
         .await
         .expect_err("too late");
     assert_eq!(refusal.code(), 503);

@@ -15,7 +15,7 @@ use super::{
         pop::{PopPolicy, ProofVerifier},
         verifier::{DEFAULT_MAX_LIFETIME, DEFAULT_SKEW, Rules, Verifier},
     },
-    EntraAuthenticator, EntraUsername, Inner,
+    EntraAuthenticator, EntraObjectId, EntraUsername, Inner,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -36,6 +36,7 @@ pub struct EntraAuthenticatorBuilder {
     audiences: Vec<String>,
     algorithms: Vec<SignatureAlgorithm>,
     username: EntraUsername,
+    object_id: EntraObjectId,
     pop: PopPolicy,
     groups: GroupResolver,
     rules: IdentityRules,
@@ -53,6 +54,7 @@ impl EntraAuthenticatorBuilder {
             audiences: Vec::new(),
             algorithms: vec![SignatureAlgorithm::Rs256],
             username: EntraUsername::default(),
+            object_id: EntraObjectId::default(),
             pop: PopPolicy::refused(),
             groups: GroupResolver::refuse(),
             rules: IdentityRules::default(),
@@ -91,6 +93,13 @@ impl EntraAuthenticatorBuilder {
     #[must_use]
     pub fn username(mut self, username: EntraUsername) -> Self {
         self.username = username;
+        self
+    }
+
+    /// Sets under which key the object id is passed on as extra information; `oid` unless this is called.
+    #[must_use]
+    pub fn object_id(mut self, object_id: EntraObjectId) -> Self {
+        self.object_id = object_id;
         self
     }
 
@@ -206,6 +215,7 @@ impl EntraAuthenticatorBuilder {
                 v1,
                 v2,
                 username: self.username,
+                object_id: self.object_id,
                 rules: self.rules,
                 groups,
                 proofs: ProofVerifier::new(self.pop, self.algorithms),

@@ -3,9 +3,10 @@
 use http::Method;
 
 use super::{
-    super::super::{keys::Key, pop::Replays},
+    super::super::{keys::Key, pop::Replays, test_issuer::verdict_of},
     *,
 };
+use crate::agent::TunnelId;
 
 const HOST: &str =
     "/subscriptions/s/resourceGroups/g/providers/Microsoft.Kubernetes/connectedClusters/c";
@@ -71,7 +72,7 @@ fn thumbprint(key: &SigningKey) -> String {
 }
 
 #[tokio::test]
-async fn a_proof_is_good_for_one_request() {
+async fn a_proof_is_good_for_one_request_where_the_tunnel_is_not_known() {
     let holder = Holder::new(PopPolicy::required(HOST)).await;
     let proof = holder.proof(&json!({}));
     let identity = holder.verdict(&proof).await.identity();
@@ -82,6 +83,34 @@ async fn a_proof_is_good_for_one_request() {
     }
     // Another proof around the same token is another request.
     holder.verdict(&holder.proof(&json!({}))).await.identity();
+}
+
+#[tokio::test]
+async fn a_proof_serves_the_requests_of_one_tunnel_and_of_no_other() {
+    let holder = Holder::new(PopPolicy::required(HOST)).await;
+    let proof = holder.proof(&json!({}));
+    let (here, there) = (TunnelId::generate(), TunnelId::generate());
+    let shown = async |tunnel: TunnelId| {
+        let credential = Credential::new(&proof, Method::GET, "/api".parse().unwrap()).unwrap();
+        verdict_of(&holder.entra, &credential.with_tunnel(tunnel)).await
+    };
+    for _ in 0..3 {
+        shown(here).await.identity();
+        assert_eq!(
+            shown(there).await,
+            Verdict::Rejected(RejectReason::Replayed)
+        );
+    }
+    // Nor from where no tunnel is known.
+    assert_eq!(
+        holder.verdict(&proof).await,
+        Verdict::Rejected(RejectReason::Replayed)
+    );
+    holder.bed.time.advance(Duration::from_secs(301));
+    assert_eq!(
+        shown(here).await,
+        Verdict::Rejected(RejectReason::ProofTime)
+    );
 }
 
 #[tokio::test]

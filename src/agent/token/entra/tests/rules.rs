@@ -18,6 +18,26 @@ async fn a_users_token_of_either_version_becomes_an_identity() {
 }
 
 #[tokio::test]
+async fn the_object_id_is_passed_on_under_the_key_that_is_asked_for() {
+    let bed = Bed::new().await;
+    for (object_id, keys) in [
+        (EntraObjectId::Oid, &["oid"][..]),
+        (EntraObjectId::WithDomain, &["arc.azure.com/oid"]),
+        (EntraObjectId::Omit, &[]),
+    ] {
+        let entra = bed.builder().object_id(object_id).build().unwrap();
+        let identity = verdict(&entra, &bed.token(&json!({}))).await.identity();
+        let passed: Vec<_> = identity.extra().iter().collect();
+        let expected: Vec<_> = keys.iter().map(|key| (*key, OID)).collect();
+        let passed: Vec<_> = passed
+            .iter()
+            .map(|(key, values)| (key.as_str(), values[0].as_str()))
+            .collect();
+        assert_eq!(passed, expected);
+    }
+}
+
+#[tokio::test]
 async fn the_tokens_end_is_told() {
     let bed = Bed::new().await;
     let token = bed.token(&json!({}));
