@@ -57,10 +57,17 @@ pub(super) struct Scope {
 /// Serves one stream, from its first byte to the end of its response or of what it was upgraded to. Failures end the
 /// stream and are logged; there is nobody else to tell.
 ///
+/// `left` resolves when the caller is known to have left. While an upload waits for the API server nobody reads the
+/// stream, which would tell it otherwise.
+///
 /// # Cancel safety
 /// A dropped future aborts the stream and what was asked of the API server.
-pub(super) async fn serve<T>(core: Arc<Core>, scope: Scope, stream: T)
-where
+pub(super) async fn serve<T>(
+    core: Arc<Core>,
+    scope: Scope,
+    stream: T,
+    left: impl Future<Output = ()> + Send,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let closing = scope.closing.clone();
@@ -72,6 +79,7 @@ where
                 tracing::debug!(error = &*error, "a stream was aborted");
             }
         }
+        () = left => tracing::debug!("the caller has given its stream up"),
     }
 }
 

@@ -212,7 +212,10 @@ impl Agent {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::serve(Arc::clone(&self.core), self.core.scope(None), stream).await;
+        let scope = self.core.scope(None);
+        // What a stream of any kind can tell it tells by reading.
+        let left = std::future::pending();
+        connection::serve(Arc::clone(&self.core), scope, stream, left).await;
     }
 }
 

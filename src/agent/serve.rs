@@ -395,10 +395,13 @@ fn take_stream(
         stream.refuse();
         return;
     }
+    let stream = stream.accept();
+    let left = stream.aborted();
     streams.spawn(connection::serve(
         Arc::clone(core),
         scope.clone(),
-        stream.accept(),
+        stream,
+        left,
     ));
 }
 

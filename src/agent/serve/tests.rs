@@ -130,6 +130,28 @@ async fn a_dropped_stream_and_a_lost_tunnel_cancel_upstream() {
     client.agent.await.expect("no panic");
 }
 
+/// An upload that fills every buffer on its way to an API server that does not read: from then on nobody looks at the
+/// caller's stream.
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_a_stalled_upload_ends_it_upstream() {
+    let mut bed = Bed::new();
+    let client = Client::of(&bed);
+    let mut stream = client
+        .asks("POST /upload HTTP/1.1\r\nContent-Length: 1000000000")
+        .await;
+    let _api = bed.api.connection().await;
+    let stalled = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            stream.write_all(&[b'x'; 16 * 1024]).await.expect("open");
+        }
+    });
+    assert!(stalled.await.is_err(), "nobody reads");
+    assert_eq!(bed.agent.core.metrics.in_flight(), 1);
+    drop(stream);
+    let ended = tokio::time::timeout(Duration::from_secs(20), bed.agent.idle());
+    ended.await.expect("the request has ended with its caller");
+}
+
 #[tokio::test]
 async fn only_the_api_server_is_a_target() {
     let bed = Bed::new();
