@@ -27,6 +27,7 @@ mod caller_places;
 mod connection;
 mod correlation;
 mod exchange;
+mod front_proxy;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod health;
@@ -337,8 +338,10 @@ impl AgentBuilder {
 
     /// Drops also those of a caller's headers whose names start with `prefix`.
     ///
-    /// `X-Remote-*` always goes. A cluster whose `extension-apiserver-authentication` names other front-proxy
-    /// headers needs those named here.
+    /// `X-Remote-*` always goes. So does what the cluster itself names as its front-proxy headers, as long as the agent
+    /// serves a relay or a socket, has a [credential](Self::agent_credential) and may read them: in the name of the user
+    /// `arc-cluster-connect:front-proxy-headers` it reads the ConfigMap `extension-apiserver-authentication` of
+    /// `kube-system` every ten minutes. Where that user has no right to it, name those headers here.
     #[must_use]
     pub fn strip_headers(mut self, prefix: impl Into<String>) -> Self {
         self.stripped_headers.push(prefix.into());
