@@ -75,6 +75,10 @@ impl Exchange {
         self.end.clone()
     }
 
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
     pub(super) fn upgrade(&self) -> Option<UpgradeProtocol> {
         self.upgrade
     }

@@ -44,6 +44,7 @@ mod request_headers;
 mod response_headers;
 mod rewind;
 mod serve;
+mod stall;
 mod status;
 mod token;
 mod uid_right;
@@ -418,13 +419,17 @@ impl AgentBuilder {
             )
             .with_source(error)
         })?;
+        let metrics = Metrics::default();
         let requests = TaskTracker::new();
         // An open one would never be waited for to its end.
         requests.close();
         Ok(Agent {
             core: Arc::new(Core {
                 requests,
-                lanes: Lanes::new(Upstream::new(pass_through), Upstream::new(impersonation)),
+                lanes: Lanes::new(
+                    Upstream::new(metrics.counting(pass_through)),
+                    Upstream::new(metrics.counting(impersonation)),
+                ),
                 callers: Callers::new(authenticators),
                 agent_credential: self.agent_credential,
                 uid_right: UidRight::default(),
@@ -444,7 +449,7 @@ impl AgentBuilder {
                     .max_requests_per_connection
                     .min(Semaphore::MAX_PERMITS),
                 audit: self.audit,
-                metrics: Metrics::default(),
+                metrics,
                 readiness: Arc::default(),
                 drain_limit: self.drain_limit,
             }),
