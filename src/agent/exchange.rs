@@ -105,6 +105,7 @@ impl Exchange {
                 .await
                 .map_err(|error| upstream_failed(&core, &error))?;
             core.check_credential(lane, &response)?;
+            core.redirects.check(response.status())?;
             pass_on(response)
         };
         let response = match forwarded.instrument(span.clone()).await {

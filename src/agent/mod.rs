@@ -39,6 +39,7 @@ mod metered;
 mod metrics;
 mod question;
 mod record;
+mod redirects;
 mod request_head;
 mod request_headers;
 mod response_headers;
@@ -75,6 +76,7 @@ pub use identity::{
     ServiceAccountTokens, SystemGroups,
 };
 pub use lifetime::StreamLifetime;
+pub use redirects::RedirectPolicy;
 pub use request_headers::Impersonation;
 pub use serve::Drained;
 #[cfg(fuzzing)]
@@ -125,6 +127,7 @@ struct Core {
     reviews: Reviews,
     policy: Option<Arc<dyn RequestPolicy>>,
     stream_lifetime: StreamLifetime,
+    redirects: RedirectPolicy,
     /// The API server's `host:port`, for people.
     authority: String,
     host: HeaderValue,
@@ -167,6 +170,7 @@ impl Agent {
             impersonation: Impersonation::default(),
             policy: None,
             stream_lifetime: StreamLifetime::default(),
+            redirects: RedirectPolicy::default(),
             max_requests: DEFAULT_MAX_REQUESTS,
             max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
             max_requests_per_caller: DEFAULT_MAX_REQUESTS_PER_CALLER,
@@ -250,6 +254,7 @@ pub struct AgentBuilder {
     impersonation: Impersonation,
     policy: Option<Arc<dyn RequestPolicy>>,
     stream_lifetime: StreamLifetime,
+    redirects: RedirectPolicy,
     max_requests: usize,
     max_requests_per_connection: usize,
     max_requests_per_caller: usize,
@@ -311,6 +316,24 @@ impl AgentBuilder {
     #[must_use]
     pub fn stream_lifetime(mut self, lifetime: StreamLifetime) -> Self {
         self.stream_lifetime = lifetime;
+        self
+    }
+
+    /// Sets what becomes of redirects. They are passed on, unless this is called.
+    ///
+    /// ```
+    /// use arc_cluster_connect::{
+    ///     agent::{Agent, ApiServer, RedirectPolicy},
+    ///     net::{Endpoint, Security, TrustRoots},
+    /// };
+    ///
+    /// let endpoint = Endpoint::new("127.0.0.1", 6443, Security::Plain);
+    /// let builder = Agent::builder(ApiServer::new(endpoint, TrustRoots::platform()))
+    ///     .redirects(RedirectPolicy::Refuse);
+    /// ```
+    #[must_use]
+    pub fn redirects(mut self, policy: RedirectPolicy) -> Self {
+        self.redirects = policy;
         self
     }
 
@@ -438,6 +461,7 @@ impl AgentBuilder {
                 reviews: Reviews::new(),
                 policy: self.policy,
                 stream_lifetime: self.stream_lifetime,
+                redirects: self.redirects,
                 authority,
                 host,
                 path_prefix: self.api_server.path_prefix().to_owned(),
