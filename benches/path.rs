@@ -55,6 +55,8 @@ struct Way {
 struct Figures {
     latencies: Vec<Duration>,
     requests_per_second: Vec<f64>,
+    /// Of all that runs in this process, client and API server among them.
+    cpu_per_request: Vec<Duration>,
     mebibytes_per_second: Vec<f64>,
 }
 
@@ -188,6 +190,7 @@ impl Way {
         for _ in 0..AT_ONCE {
             senders.push(self.connect().await);
         }
+        let cpu = cpu_time();
         let start = Instant::now();
         futures_util::future::join_all(senders.into_iter().map(|mut sender| async move {
             for _ in 0..REQUESTS / 4 {
@@ -195,7 +198,12 @@ impl Way {
             }
         }))
         .await;
-        let requests = (AT_ONCE * (REQUESTS / 4)) as f64;
+        let count = AT_ONCE * (REQUESTS / 4);
+        if let (Some(before), Some(after)) = (cpu, cpu_time()) {
+            let used = after.saturating_sub(before);
+            figures.cpu_per_request.push(used / count as u32);
+        }
+        let requests = count as f64;
         figures
             .requests_per_second
             .push(requests / start.elapsed().as_secs_f64());
@@ -213,25 +221,26 @@ impl Way {
 
 fn print(ways: &[Way; 2], figures: &mut [Figures; 2]) {
     println!(
-        "{:<10} {:>10} {:>10} {:>12} {:>10}",
-        "way", "p50", "p99", "requests/s", "MiB/s"
+        "{:<10} {:>10} {:>10} {:>12} {:>12} {:>10}",
+        "way", "p50", "p99", "requests/s", "CPU/request", "MiB/s"
     );
     for (way, figures) in ways.iter().zip(figures.iter_mut()) {
         figures.latencies.sort_unstable();
         figures.requests_per_second.sort_by(f64::total_cmp);
         figures.mebibytes_per_second.sort_by(f64::total_cmp);
         println!(
-            "{:<10} {:>7} µs {:>7} µs {:>12.0} {:>10.0}",
+            "{:<10} {:>7} µs {:>7} µs {:>12.0} {:>9} µs {:>10.0}",
             way.name,
             percentile(&figures.latencies, 50).as_micros(),
             percentile(&figures.latencies, 99).as_micros(),
             percentile(&figures.requests_per_second, 50),
+            mean(&figures.cpu_per_request).as_micros(),
             percentile(&figures.mebibytes_per_second, 50),
         );
     }
     let [straight, through] = figures;
     println!(
-        "{:<10} {:>9.2}x {:>9.2}x {:>11.2}x {:>9.2}x",
+        "{:<10} {:>9.2}x {:>9.2}x {:>11.2}x {:>11.2}x {:>9.2}x",
         "ratio",
         percentile(&through.latencies, 50).as_secs_f64()
             / percentile(&straight.latencies, 50).as_secs_f64(),
@@ -239,9 +248,30 @@ fn print(ways: &[Way; 2], figures: &mut [Figures; 2]) {
             / percentile(&straight.latencies, 99).as_secs_f64(),
         percentile(&through.requests_per_second, 50)
             / percentile(&straight.requests_per_second, 50),
+        mean(&through.cpu_per_request).as_secs_f64()
+            / mean(&straight.cpu_per_request).as_secs_f64(),
         percentile(&through.mebibytes_per_second, 50)
             / percentile(&straight.mebibytes_per_second, 50),
     );
+}
+
+/// Zero where the system does not tell.
+fn mean(durations: &[Duration]) -> Duration {
+    durations.iter().sum::<Duration>() / durations.len().max(1) as u32
+}
+
+/// What this process has used so far, in steps of 10 ms: Linux counts in hundredths of a second.
+fn cpu_time() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before the parenthesis may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap_or(0))
+        .sum();
+    Some(Duration::from_millis(ticks * 10))
 }
 
 fn percentile<T: Copy>(sorted: &[T], percent: usize) -> T {

@@ -17,6 +17,8 @@
 //! | [`METRIC_BYTES`] | counter | `direction`: `to_api_server`, `to_caller` |
 //! | [`METRIC_UPSTREAM_FAILURES`] | counter | `reason`: `unreachable`, `timeout`, `tls`, `protocol`, `closed`, `other` |
 //! | [`METRIC_RESPONSES_TRUNCATED`] | counter | |
+//! | [`METRIC_UPSTREAM_CONNECTIONS`] | gauge | |
+//! | [`METRIC_STREAM_STALL_DURATION`] | histogram | `direction`: `to_api_server`, `to_caller` |
 //! | [`METRIC_TUNNELS`] | gauge | |
 //! | [`METRIC_TUNNELS_REFUSED`] | counter | |
 //! | [`METRIC_RELAY_REGISTRATIONS`] | gauge | `state`: `online`, `offline` |
@@ -61,6 +63,14 @@ pub const METRIC_BYTES: &str = "acc_bytes_total";
 pub const METRIC_UPSTREAM_FAILURES: &str = "acc_upstream_failures_total";
 /// Responses that the API server broke off.
 pub const METRIC_RESPONSES_TRUNCATED: &str = "acc_responses_truncated_total";
+/// Live connections to the API server, of either HTTP version, those of upgraded streams and idle ones among them.
+pub const METRIC_UPSTREAM_CONNECTIONS: &str = "acc_upstream_conns";
+/// How long bytes waited for their receiver, in seconds; one observation for each wait, when it ends.
+///
+/// `to_caller`: a write into the caller's stream found no room, as the caller reads too slowly or the tunnel is too slow.
+/// `to_api_server`: the same for an upgraded stream, and for an upload each pause of 5 ms at least between two pieces that
+/// the connection to the API server took.
+pub const METRIC_STREAM_STALL_DURATION: &str = "acc_stream_stall_seconds";
 /// Live tunnel connections.
 pub const METRIC_TUNNELS: &str = "acc_tunnels";
 /// Tunnel connections that were turned away because too many are open.

@@ -2,7 +2,12 @@
 
 mod support;
 
-use std::{fs, path::Path, time::Duration};
+#[path = "operating/drain.rs"]
+mod drain;
+#[path = "operating/health_port.rs"]
+mod health_port;
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use arc_cluster_connect::{
     Tunnel,
@@ -29,7 +34,7 @@ struct Site {
     installation: Installation,
     _relay: Program,
     agent: Program,
-    tunnel: RelayTunnel,
+    tunnel: Arc<RelayTunnel>,
 }
 
 impl Site {
@@ -62,12 +67,7 @@ impl Site {
             ],
         )
         .await;
-        let connection = ConnectionString::read_file(&installation.path("relay")).unwrap();
-        let tunnel = RelayTunnel::new(RelaySender::new(
-            Connector::new(TrustRoots::platform()).unwrap(),
-            connection.hybrid_connection().unwrap(),
-            connection.credential(),
-        ));
+        let tunnel = Arc::new(tunnel(&installation));
         Self {
             installation,
             _relay: relay,
@@ -119,6 +119,16 @@ impl Site {
         let head = String::from_utf8_lossy(&answer[9..12]).into_owned();
         head.parse().expect("a status")
     }
+}
+
+/// A client's way to whichever agent serves the relay.
+fn tunnel(installation: &Installation) -> RelayTunnel {
+    let connection = ConnectionString::read_file(&installation.path("relay")).unwrap();
+    RelayTunnel::new(RelaySender::new(
+        Connector::new(TrustRoots::platform()).unwrap(),
+        connection.hybrid_connection().unwrap(),
+        connection.credential(),
+    ))
 }
 
 async fn read_head(stream: &mut TunnelStream) -> String {

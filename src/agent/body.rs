@@ -16,6 +16,7 @@ use super::{
     metrics::Direction,
     record::{RequestRecord, Traffic},
     request_headers,
+    stall::StallClock,
     upstream::{ConnectionTask, truncated},
 };
 use crate::Error;
@@ -25,8 +26,14 @@ pub(super) enum RequestBody {
     Empty,
     /// Of a question of the agent's own.
     Whole(Bytes),
-    /// A caller's, and where its bytes are counted.
-    Caller(Incoming, Option<Arc<Traffic>>),
+    /// A caller's, and what is counted of it.
+    Caller(Incoming, Option<Counted>),
+}
+
+/// What is counted of an upload: bytes, and the time that they wait for the API server.
+pub(super) struct Counted {
+    traffic: Arc<Traffic>,
+    clock: StallClock,
 }
 
 impl RequestBody {
@@ -40,7 +47,13 @@ impl RequestBody {
 
     pub(super) fn counted(self, traffic: &Arc<Traffic>) -> Self {
         match self {
-            Self::Caller(body, _) => Self::Caller(body, Some(Arc::clone(traffic))),
+            Self::Caller(body, _) => Self::Caller(
+                body,
+                Some(Counted {
+                    traffic: Arc::clone(traffic),
+                    clock: traffic.stall_clock(),
+                }),
+            ),
             other => other,
         }
     }
@@ -66,19 +79,23 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let (body, traffic) = match &mut *self {
+        let (body, counted) = match &mut *self {
             Self::Empty => return Poll::Ready(None),
             Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Self::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Self::Caller(body, traffic) => (body, traffic),
+            Self::Caller(body, counted) => (body, counted),
         };
+        if let Some(counted) = counted {
+            counted.clock.piece_wanted();
+        }
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame {
-            if let (Some(data), Some(traffic)) = (frame.data_ref(), traffic) {
-                traffic.add(Direction::ToApiServer, data.len());
+            if let (Some(data), Some(counted)) = (frame.data_ref(), counted) {
+                counted.traffic.add(Direction::ToApiServer, data.len());
+                counted.clock.piece_taken();
             }
             if let Some(trailers) = frame.trailers_mut() {
                 request_headers::clean_trailers(trailers);

@@ -28,10 +28,12 @@ use super::{
     exchange::{Exchange, Switched},
     identity::TunnelId,
     metered::Metered,
+    metrics::Direction,
     record,
     request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
     response_headers,
     rewind::Rewind,
+    stall::{StallClock, Timed},
     status::Refusal,
     upgrade::UpgradeProtocol,
 };
@@ -60,10 +62,17 @@ pub(super) struct Scope {
 /// Serves one stream, from its first byte to the end of its response or of what it was upgraded to. Failures end the
 /// stream and are logged; there is nobody else to tell.
 ///
+/// `left` resolves when the caller is known to have left. While an upload waits for the API server nobody reads the
+/// stream, which would tell it otherwise.
+///
 /// # Cancel safety
 /// A dropped future aborts the stream and what was asked of the API server.
-pub(super) async fn serve<T>(core: Arc<Core>, scope: Scope, stream: T)
-where
+pub(super) async fn serve<T>(
+    core: Arc<Core>,
+    scope: Scope,
+    stream: T,
+    left: impl Future<Output = ()> + Send,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let closing = scope.closing.clone();
@@ -75,15 +84,18 @@ where
                 tracing::debug!(error = &*error, "a stream was aborted");
             }
         }
+        () = left => tracing::debug!("the caller has given its stream up"),
     }
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-async fn serve_request<T>(core: Arc<Core>, scope: Scope, mut stream: T) -> Result<(), Failure>
+async fn serve_request<T>(core: Arc<Core>, scope: Scope, stream: T) -> Result<(), Failure>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let clock = StallClock::new(Arc::clone(&core), Direction::ToCaller);
+    let mut stream = Timed::new(stream, clock);
     let head = match tokio::time::timeout(HEAD_LIMIT, request_head::read(&mut stream)).await {
         Ok(head) => head?,
         Err(_) => Head::Refused(Refusal::header_time_out()),
@@ -172,6 +184,7 @@ async fn serve_upgrade<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let core = exchange.core();
     let mut early = BytesMut::from(&rest[..]);
     let answer = tokio::select! {
         biased;
@@ -191,7 +204,8 @@ where
                 Rewind::new(early.freeze(), stream),
                 Arc::clone(record.traffic()),
             );
-            Ok(join(stream, server).await?)
+            let clock = StallClock::new(Arc::clone(&core), Direction::ToApiServer);
+            Ok(join(stream, server, clock).await?)
         }
         Err(response) => {
             let framing = RequestHead {
@@ -227,12 +241,12 @@ async fn gone(stream: &mut (impl AsyncRead + Unpin), early: &mut BytesMut) -> io
 }
 
 /// Carries raw bytes both ways. What either side sent early is still in front of its stream.
-async fn join<T>(caller: T, server: OnUpgrade) -> io::Result<()>
+async fn join<T>(caller: T, server: OnUpgrade, clock: StallClock) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let server = server.await.map_err(io::Error::other)?;
-    tunnel::splice(caller, TokioIo::new(server)).await
+    tunnel::splice(caller, Timed::new(TokioIo::new(server), clock)).await
 }
 
 /// Answers a request that has no usable head.

@@ -75,6 +75,10 @@ impl Exchange {
         self.end.clone()
     }
 
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
     pub(super) fn upgrade(&self) -> Option<UpgradeProtocol> {
         self.upgrade
     }
@@ -101,6 +105,7 @@ impl Exchange {
                 .await
                 .map_err(|error| upstream_failed(&core, &error))?;
             core.check_credential(lane, &response)?;
+            core.redirects.check(response.status())?;
             pass_on(response)
         };
         let response = match forwarded.instrument(span.clone()).await {

@@ -7,14 +7,20 @@
 mod exposition;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use http::{Method, StatusCode};
 
 use self::exposition::{Counter, Exposition, Histogram};
-use super::identity::RefreshCounts;
+use super::{
+    identity::RefreshCounts,
+    upstream::{CountingDial, Dial},
+};
 use crate::{ErrorKind, telemetry};
 
 /// Everything that one agent counts.
@@ -32,6 +38,10 @@ pub(super) struct Metrics {
     bytes_to_caller: AtomicU64,
     upstream_failures: Counter<1>,
     truncated: AtomicU64,
+    /// Shared with the connections, each of which takes itself out.
+    upstream_connections: Arc<AtomicU64>,
+    stalls_to_api_server: Histogram,
+    stalls_to_caller: Histogram,
     tunnels: AtomicU64,
     tunnels_refused: AtomicU64,
     relay_reconnects: Counter<1>,
@@ -144,6 +154,28 @@ impl Metrics {
         self.truncated.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The same way of connecting to the API server, and each of its connections counted while it lasts.
+    pub(super) fn counting(&self, dial: Box<dyn Dial>) -> Box<dyn Dial> {
+        Box::new(CountingDial::new(
+            dial,
+            Arc::clone(&self.upstream_connections),
+        ))
+    }
+
+    #[cfg(test)]
+    pub(super) fn upstream_connections(&self) -> u64 {
+        self.upstream_connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes have waited for this long until somebody took them.
+    pub(super) fn stalled(&self, direction: Direction, duration: Duration) {
+        match direction {
+            Direction::ToApiServer => &self.stalls_to_api_server,
+            Direction::ToCaller => &self.stalls_to_caller,
+        }
+        .observe(duration);
+    }
+
     pub(super) fn tunnel_started(&self) {
         self.tunnels.fetch_add(1, Ordering::Relaxed);
     }
@@ -228,6 +260,22 @@ impl Metrics {
             telemetry::METRIC_RESPONSES_TRUNCATED,
             "Responses that the API server broke off.",
             self.truncated.load(Ordering::Relaxed),
+        );
+        text.gauge(
+            telemetry::METRIC_UPSTREAM_CONNECTIONS,
+            "Live connections to the API server.",
+            self.upstream_connections.load(Ordering::Relaxed),
+        );
+        text.histograms(
+            telemetry::METRIC_STREAM_STALL_DURATION,
+            "How long bytes waited, each time that they did, until their receiver took more.",
+            &[
+                (
+                    Some(("direction", "to_api_server")),
+                    &self.stalls_to_api_server,
+                ),
+                (Some(("direction", "to_caller")), &self.stalls_to_caller),
+            ],
         );
         text.gauge(
             telemetry::METRIC_TUNNELS,

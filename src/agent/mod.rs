@@ -27,6 +27,7 @@ mod caller_places;
 mod connection;
 mod correlation;
 mod exchange;
+mod front_proxy;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod health;
@@ -38,11 +39,13 @@ mod metered;
 mod metrics;
 mod question;
 mod record;
+mod redirects;
 mod request_head;
 mod request_headers;
 mod response_headers;
 mod rewind;
 mod serve;
+mod stall;
 mod status;
 mod token;
 mod uid_right;
@@ -73,6 +76,7 @@ pub use identity::{
     ServiceAccountAuthenticator, ServiceAccountTokens, SystemGroups, TunnelId,
 };
 pub use lifetime::StreamLifetime;
+pub use redirects::RedirectPolicy;
 pub use request_headers::Impersonation;
 pub use serve::Drained;
 #[cfg(fuzzing)]
@@ -127,6 +131,7 @@ struct Core {
     self_reviews: Option<SelfReviews>,
     policy: Option<Arc<dyn RequestPolicy>>,
     stream_lifetime: StreamLifetime,
+    redirects: RedirectPolicy,
     /// The API server's `host:port`, for people.
     authority: String,
     host: HeaderValue,
@@ -169,6 +174,7 @@ impl Agent {
             impersonation: Impersonation::default(),
             policy: None,
             stream_lifetime: StreamLifetime::default(),
+            redirects: RedirectPolicy::default(),
             max_requests: DEFAULT_MAX_REQUESTS,
             max_requests_per_connection: DEFAULT_MAX_REQUESTS_PER_CONNECTION,
             max_requests_per_caller: DEFAULT_MAX_REQUESTS_PER_CALLER,
@@ -216,7 +222,10 @@ impl Agent {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        connection::serve(Arc::clone(&self.core), self.core.scope(None), stream).await;
+        let scope = self.core.scope(None);
+        // What a stream of any kind can tell it tells by reading.
+        let left = std::future::pending();
+        connection::serve(Arc::clone(&self.core), scope, stream, left).await;
     }
 }
 
@@ -250,6 +259,7 @@ pub struct AgentBuilder {
     impersonation: Impersonation,
     policy: Option<Arc<dyn RequestPolicy>>,
     stream_lifetime: StreamLifetime,
+    redirects: RedirectPolicy,
     max_requests: usize,
     max_requests_per_connection: usize,
     max_requests_per_caller: usize,
@@ -315,6 +325,24 @@ impl AgentBuilder {
         self
     }
 
+    /// Sets what becomes of redirects. They are passed on, unless this is called.
+    ///
+    /// ```
+    /// use arc_cluster_connect::{
+    ///     agent::{Agent, ApiServer, RedirectPolicy},
+    ///     net::{Endpoint, Security, TrustRoots},
+    /// };
+    ///
+    /// let endpoint = Endpoint::new("127.0.0.1", 6443, Security::Plain);
+    /// let builder = Agent::builder(ApiServer::new(endpoint, TrustRoots::platform()))
+    ///     .redirects(RedirectPolicy::Refuse);
+    /// ```
+    #[must_use]
+    pub fn redirects(mut self, policy: RedirectPolicy) -> Self {
+        self.redirects = policy;
+        self
+    }
+
     /// Sets how many requests may be in flight at once; 2000 unless this is called. Watches and upgraded streams
     /// count for as long as they last. A request beyond it is answered with 429.
     #[must_use]
@@ -340,8 +368,10 @@ impl AgentBuilder {
 
     /// Drops also those of a caller's headers whose names start with `prefix`.
     ///
-    /// `X-Remote-*` always goes. A cluster whose `extension-apiserver-authentication` names other front-proxy
-    /// headers needs those named here.
+    /// `X-Remote-*` always goes. So does what the cluster itself names as its front-proxy headers, as long as the agent
+    /// serves a relay or a socket, has a [credential](Self::agent_credential) and may read them: in the name of the user
+    /// `arc-cluster-connect:front-proxy-headers` it reads the ConfigMap `extension-apiserver-authentication` of
+    /// `kube-system` every ten minutes. Where that user has no right to it, name those headers here.
     #[must_use]
     pub fn strip_headers(mut self, prefix: impl Into<String>) -> Self {
         self.stripped_headers.push(prefix.into());
@@ -422,13 +452,17 @@ impl AgentBuilder {
             )
             .with_source(error)
         })?;
+        let metrics = Metrics::default();
         let requests = TaskTracker::new();
         // An open one would never be waited for to its end.
         requests.close();
         Ok(Agent {
             core: Arc::new(Core {
                 requests,
-                lanes: Lanes::new(Upstream::new(pass_through), Upstream::new(impersonation)),
+                lanes: Lanes::new(
+                    Upstream::new(metrics.counting(pass_through)),
+                    Upstream::new(metrics.counting(impersonation)),
+                ),
                 callers: Callers::new(authenticators),
                 agent_credential: self.agent_credential,
                 uid_right: UidRight::default(),
@@ -438,6 +472,7 @@ impl AgentBuilder {
                 self_reviews,
                 policy: self.policy,
                 stream_lifetime: self.stream_lifetime,
+                redirects: self.redirects,
                 authority,
                 host,
                 path_prefix: self.api_server.path_prefix().to_owned(),
@@ -449,7 +484,7 @@ impl AgentBuilder {
                     .max_requests_per_connection
                     .min(Semaphore::MAX_PERMITS),
                 audit: self.audit,
-                metrics: Metrics::default(),
+                metrics,
                 readiness: Arc::default(),
                 drain_limit: self.drain_limit,
             }),

@@ -24,6 +24,7 @@ use super::{
     correlation::{AuditId, CorrelationId},
     metrics::{Direction, RequestKind},
     request_head::RequestHead,
+    stall::StallClock,
     status::Refusal,
     upgrade::UpgradeProtocol,
 };
@@ -255,6 +256,11 @@ impl Drop for RequestRecord {
 }
 
 impl Traffic {
+    /// A clock for the way of the request's body to the API server.
+    pub(super) fn stall_clock(&self) -> StallClock {
+        StallClock::new(Arc::clone(&self.core), Direction::ToApiServer)
+    }
+
     pub(super) fn add(&self, direction: Direction, count: usize) {
         let count = count as u64;
         match direction {

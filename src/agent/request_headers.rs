@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{
     correlation::{AuditId, CorrelationId},
+    front_proxy::FrontProxyHeaders,
     identity::{AgentToken, CallerToken, Identity},
     impersonation::{self, ActAs, UidHeader},
     status::Refusal,
@@ -84,6 +85,7 @@ pub enum Impersonation {
 pub(super) struct HeaderPolicy {
     extra_prefixes: Vec<String>,
     impersonation: Impersonation,
+    front_proxy: FrontProxyHeaders,
 }
 
 impl HeaderPolicy {
@@ -110,6 +112,11 @@ impl HeaderPolicy {
         self.impersonation = impersonation;
     }
 
+    /// The names that the cluster itself tells.
+    pub(super) fn front_proxy(&self) -> &FrontProxyHeaders {
+        &self.front_proxy
+    }
+
     fn strips(&self, name: &str) -> bool {
         let canonical = canonical(name);
         let canonical = canonical.as_ref();
@@ -123,6 +130,7 @@ impl HeaderPolicy {
                 .extra_prefixes
                 .iter()
                 .any(|prefix| canonical.starts_with(prefix.as_str()))
+            || self.front_proxy.contain(canonical)
             // `content_length` is `content-length` to a server that treats them alike, and none of ours.
             || (canonical == "content-length" && name != canonical)
     }
@@ -354,7 +362,7 @@ fn forwarded_trailers(headers: &HeaderMap, policy: &HeaderPolicy) -> Option<Head
 }
 
 /// Lower case, and `-` for `_`: servers behind CGI-like gateways take both for the same name.
-fn canonical(name: &str) -> Cow<'_, str> {
+pub(super) fn canonical(name: &str) -> Cow<'_, str> {
     if name
         .bytes()
         .any(|byte| byte == b'_' || byte.is_ascii_uppercase())

@@ -85,10 +85,12 @@ impl Agent {
         let serving = self.core.readiness.relay(name);
         let mut states = listener.states().fuse();
         let mut shutdown = pin!(shutdown);
+        let mut upkeep = pin!(self.core.keep_front_proxy_headers());
         let result = loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break Ok(()),
+                never = &mut upkeep => match never {},
                 Some(state) = states.next() => self.note(&serving, &state),
                 incoming = listener.accept() => match incoming {
                     Some(incoming) => tunnels.take_relayed(incoming),
@@ -128,10 +130,12 @@ impl Agent {
         };
         let serving = self.core.readiness.socket(name);
         let mut shutdown = pin!(shutdown);
+        let mut upkeep = pin!(self.core.keep_front_proxy_headers());
         loop {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                never = &mut upkeep => match never {},
                 accepted = listener.accept() => match accepted {
                     Ok((tcp, remote)) => tunnels.take_direct(tcp, remote, acceptor.clone()),
                     Err(error) => {
@@ -395,10 +399,13 @@ fn take_stream(
         stream.refuse();
         return;
     }
+    let stream = stream.accept();
+    let left = stream.aborted();
     streams.spawn(connection::serve(
         Arc::clone(core),
         scope.clone(),
-        stream.accept(),
+        stream,
+        left,
     ));
 }
 

@@ -118,6 +118,28 @@ impl TunnelStream {
             }
         }
     }
+
+    /// Resolves once the far end has given the stream up before its end, or its connection is lost: also while nobody
+    /// reads or writes, as when an upload waits for somebody else. It does not borrow the stream; once that is dropped it
+    /// may never resolve.
+    ///
+    /// A stream [of a byte pipe](Self::from_io) can only tell by reading: there it never resolves. Of several for one
+    /// stream only the one that was polled last is woken.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub fn aborted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let aborted = match &self.inner {
+            Inner::Mux(stream) => Some(stream.aborted()),
+            Inner::Pipe(_) => None,
+        };
+        async {
+            match aborted {
+                Some(aborted) => aborted.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
 }
 
 impl From<MuxStream> for TunnelStream {

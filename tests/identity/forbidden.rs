@@ -226,5 +226,12 @@ async fn r14_every_route_asks_who_is_calling() {
         let answer = bed.request(request, None).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {target}");
     }
-    assert!(bed.stand_in.requests().is_empty());
+    let mut arrived = bed.stand_in.requests();
+    // That is the agent's own question, in the name of a user of its own.
+    arrived.retain(|request| {
+        !request
+            .path_and_query
+            .ends_with("/extension-apiserver-authentication")
+    });
+    assert!(arrived.is_empty(), "{arrived:?}");
 }

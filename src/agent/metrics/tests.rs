@@ -16,6 +16,7 @@ fn the_text_is_as_prometheus_reads_it() {
     metrics.upstream_failed(ErrorKind::Network);
     metrics.relay_offline(ErrorKind::Timeout);
     metrics.bytes(Direction::ToCaller, 7);
+    metrics.stalled(Direction::ToCaller, Duration::from_secs(2));
     let text = metrics.render(Surroundings {
         draining: true,
         relays_online: 1,
@@ -38,6 +39,9 @@ fn the_text_is_as_prometheus_reads_it() {
         r#"acc_request_duration_seconds_count{kind="plain"} 1"#,
         r#"acc_first_byte_duration_seconds_bucket{le="+Inf"} 0"#,
         r#"acc_bytes_total{direction="to_caller"} 7"#,
+        "acc_upstream_conns 0",
+        r#"acc_stream_stall_seconds_sum{direction="to_caller"} 2"#,
+        r#"acc_stream_stall_seconds_count{direction="to_api_server"} 0"#,
         r#"acc_upstream_failures_total{reason="unreachable"} 1"#,
         r#"acc_relay_registrations{state="online"} 1"#,
         r#"acc_relay_reconnects_total{reason="timeout"} 1"#,
@@ -71,5 +75,5 @@ fn every_metric_is_described_once_and_its_samples_follow() {
         let rest = line.strip_prefix("# TYPE ").unwrap_or(line);
         assert!(rest.starts_with(family.as_str()), "{line} below {family}");
     }
-    assert_eq!(families.len(), 20);
+    assert_eq!(families.len(), 22);
 }

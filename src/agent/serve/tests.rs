@@ -130,6 +130,67 @@ async fn a_dropped_stream_and_a_lost_tunnel_cancel_upstream() {
     client.agent.await.expect("no panic");
 }
 
+/// An upload that fills every buffer on its way to an API server that does not read: from then on nobody looks at the
+/// caller's stream.
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_a_stalled_upload_ends_it_upstream() {
+    let mut bed = Bed::new();
+    let client = Client::of(&bed);
+    let mut stream = client
+        .asks("POST /upload HTTP/1.1\r\nContent-Length: 1000000000")
+        .await;
+    let _api = bed.api.connection().await;
+    let stalled = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            stream.write_all(&[b'x'; 16 * 1024]).await.expect("open");
+        }
+    });
+    assert!(stalled.await.is_err(), "nobody reads");
+    assert_eq!(bed.agent.core.metrics.in_flight(), 1);
+    drop(stream);
+    let ended = tokio::time::timeout(Duration::from_secs(20), bed.agent.idle());
+    ended.await.expect("the request has ended with its caller");
+    let metrics = bed.agent.core.metrics_text();
+    let stalled = r#"acc_stream_stall_seconds_count{direction="to_api_server"} 1"#;
+    assert!(metrics.lines().any(|line| line == stalled), "{metrics}");
+    let mut live = u64::MAX;
+    // The connection's task ends a moment later.
+    for _ in 0..1_000 {
+        live = bed.agent.core.metrics.upstream_connections();
+        if live == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(live, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_does_not_read_is_counted_when_the_wait_is_over() {
+    let mut bed = Bed::new();
+    let client = Client::of(&bed);
+    let (mut stream, mut api) = watch(&mut bed, &client).await;
+    assert_eq!(bed.agent.core.metrics.upstream_connections(), 1);
+    let count = || {
+        let text = bed.agent.core.metrics_text();
+        let name = r#"acc_stream_stall_seconds_count{direction="to_caller"} "#;
+        let found = text.lines().find_map(|line| line.strip_prefix(name));
+        found.expect("the metric").parse::<u64>().expect("a number")
+    };
+    let filling = tokio::time::timeout(Duration::from_secs(2), async {
+        loop {
+            api.send(format!("4000\r\n{}\r\n", "x".repeat(0x4000)))
+                .await;
+        }
+    });
+    assert!(filling.await.is_err(), "nobody reads");
+    assert_eq!(count(), 0, "it is not over");
+    let mut rest = vec![0; 1 << 20];
+    while count() == 0 {
+        assert!(stream.read(&mut rest).await.expect("open") > 0);
+    }
+}
+
 #[tokio::test]
 async fn only_the_api_server_is_a_target() {
     let bed = Bed::new();

@@ -1,9 +1,17 @@
 //! How a connection to the API server is made.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
 
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::trust::{Trust, TrustFile};
 use crate::{
@@ -101,6 +109,93 @@ impl Dial for NetDial {
                 _ => Dialled::Http1(Box::new(stream)),
             })
         })
+    }
+}
+
+/// Another way of dialling, and the number of its connections that live.
+pub(in crate::agent) struct CountingDial {
+    dial: Box<dyn Dial>,
+    live: Arc<AtomicU64>,
+}
+
+impl CountingDial {
+    pub(in crate::agent) fn new(dial: Box<dyn Dial>, live: Arc<AtomicU64>) -> Self {
+        Self { dial, live }
+    }
+
+    fn count(&self, io: Box<dyn UpstreamIo>) -> Box<dyn UpstreamIo> {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Box::new(CountedIo {
+            io,
+            live: Arc::clone(&self.live),
+        })
+    }
+}
+
+impl Dial for CountingDial {
+    fn dial(&self) -> BoxFuture<'_, Result<Box<dyn UpstreamIo>>> {
+        Box::pin(async { Ok(self.count(self.dial.dial().await?)) })
+    }
+
+    fn dial_any(&self) -> BoxFuture<'_, Result<Dialled>> {
+        Box::pin(async {
+            Ok(match self.dial.dial_any().await? {
+                Dialled::Http1(io) => Dialled::Http1(self.count(io)),
+                Dialled::Http2(io) => Dialled::Http2(self.count(io)),
+            })
+        })
+    }
+}
+
+/// A connection that takes itself out of the count at its end.
+struct CountedIo {
+    io: Box<dyn UpstreamIo>,
+    live: Arc<AtomicU64>,
+}
+
+impl Drop for CountedIo {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for CountedIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for CountedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

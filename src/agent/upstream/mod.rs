@@ -38,7 +38,7 @@ use crate::Result;
 pub(super) use body::UpstreamBody;
 #[cfg(test)]
 pub(super) use dial::UpstreamIo;
-pub(super) use dial::{Dial, NetDial};
+pub(super) use dial::{CountingDial, Dial, NetDial};
 pub(super) use failure::truncated;
 pub(super) use http1::{ConnectionTask, UpgradeResponse};
 pub(super) use trust::Trust;

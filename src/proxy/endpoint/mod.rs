@@ -4,6 +4,7 @@ mod agent;
 mod body;
 mod correlation;
 mod forward;
+mod framing;
 mod gate;
 mod headers;
 pub(super) mod limits;

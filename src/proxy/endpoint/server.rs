@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     Endpoint, Limits, Proof,
     body::ResponseBody,
+    framing::FramingGuard,
     limits::{
         HEADER_READ_LIMIT, HTTP2_CONNECTION_WINDOW, HTTP2_SEND_BUFFER, HTTP2_STREAM_WINDOW,
         MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, PROOF_LIMIT,
@@ -121,7 +122,10 @@ impl Shared {
             .header_read_timeout(HEADER_READ_LIMIT)
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
-            .serve_connection(TokioIo::new(stream), self.requests(&proof))
+            .serve_connection(
+                TokioIo::new(FramingGuard::new(stream)),
+                self.requests(&proof),
+            )
             .with_upgrades();
         self.drive(
             connection,

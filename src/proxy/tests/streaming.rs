@@ -1,6 +1,6 @@
 //! Bodies: as they come, in both directions, and how they end.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
@@ -19,6 +19,9 @@ use super::{
     },
 };
 use crate::net::Alpn;
+
+/// A bound on what should happen at once. Only a failing test reaches it.
+const AT_ONCE: Duration = Duration::from_secs(20);
 
 /// An agent that answers each request with a body that the test writes.
 async fn watching_bed() -> (Bed, mpsc::UnboundedReceiver<FrameSender>) {
@@ -78,6 +81,41 @@ async fn upload_and_answer_run_at_the_same_time() {
         drop(frames);
         assert!(is_ended(&mut echo).await, "{version:?}");
         assert_eq!(bed.tunnel.next_end().await, StreamEnd::Closed);
+    }
+}
+
+/// Some clients write all of a request before they look at its answer. They must come to its end although the answer
+/// comes first, and is more than may wait on its way.
+#[tokio::test]
+async fn an_upload_goes_on_while_nobody_reads_the_answer() {
+    const PIECES: usize = 64;
+    const PIECE: &str = "sixteen bytes of";
+    let (done, mut uploads) = mpsc::unbounded_channel();
+    let bed = Bed::start(move |request| {
+        let done = done.clone();
+        tokio::spawn(async move {
+            let upload = request.into_body().collect().await;
+            let _ = done.send(upload.map(|upload| upload.to_bytes().len()).ok());
+        });
+        let endless = futures_util::stream::repeat_with(|| data(PIECE));
+        async { Response::new(StreamBody::new(endless).boxed_unsync()) }
+    })
+    .await;
+    for version in BOTH_VERSIONS {
+        let mut client = bed.client(version).await;
+        let (frames, body) = channel();
+        let request = bed.request("POST", "/").body(body).expect("a request");
+        let response = client.send(request).await.expect("a head");
+        let piece = Bytes::from(vec![b'x'; 64 * 1024]);
+        for _ in 0..PIECES {
+            let frame = Frame::data(piece.clone());
+            frames.send(Ok(frame)).expect("the upload runs");
+        }
+        drop(frames);
+        let uploaded = tokio::time::timeout(AT_ONCE, uploads.recv()).await;
+        let uploaded = uploaded.expect("it goes on").expect("an upload");
+        assert_eq!(uploaded, Some(PIECES * piece.len()), "{version:?}");
+        drop(response);
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) in_control: bool,
     /// Whether the end on the wire was booked.
     pub(super) end_booked: bool,
+    /// Whether somebody waits to hear that the peer gives the stream up.
+    pub(super) abort_watched: bool,
 }
 
 /// Who holds the application's end.
@@ -88,12 +90,23 @@ impl Entry {
             lane: Lane::Idle,
             in_control: false,
             end_booked: false,
+            abort_watched: false,
         }
     }
 
     /// Whether both directions have ended and both sides know.
     pub(super) fn is_ended(&self) -> bool {
         self.send.state.is_ended() && self.receive.state.is_ended()
+    }
+
+    /// Whether the peer has given up one of the directions before its end.
+    pub(super) fn is_aborted_by_peer(&self) -> bool {
+        let cause = match self.send.state {
+            SendState::Resetting(_, cause) | SendState::Reset(cause) => Some(cause),
+            _ => None,
+        };
+        matches!(self.receive.state, ReceiveState::Reset(_))
+            || matches!(cause, Some(ResetCause::Stopped(_) | ResetCause::Refused))
     }
 
     pub(super) fn is_removable(&self) -> bool {

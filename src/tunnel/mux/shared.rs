@@ -42,11 +42,13 @@ pub(super) struct State {
     incoming_gone: bool,
 }
 
-/// One for each direction: the halves of a split stream live in different tasks.
+/// One for each direction: the halves of a split stream live in different tasks. And one for who only wants to know
+/// whether the peer has left.
 #[derive(Debug, Default)]
 struct StreamWakers {
     reader: Option<Waker>,
     writer: Option<Waker>,
+    watcher: Option<Waker>,
 }
 
 /// Who is woken after the lock is released, and what is dropped then.
@@ -139,9 +141,24 @@ impl State {
         written
     }
 
+    pub(super) fn poll_aborted(&mut self, id: StreamId, cx: &Context<'_>) -> Poll<()> {
+        let aborted = self.connection.aborted(id);
+        if aborted.is_pending() {
+            let spent = remember(&mut self.wakers.entry(id).or_default().watcher, cx);
+            self.spent.extend(spent);
+        }
+        aborted
+    }
+
     pub(super) fn release(&mut self, id: StreamId, code: StreamCode) {
-        if let Some(StreamWakers { reader, writer }) = self.wakers.remove(&id) {
-            self.spent.extend(reader.into_iter().chain(writer));
+        if let Some(wakers) = self.wakers.remove(&id) {
+            let StreamWakers {
+                reader,
+                writer,
+                watcher,
+            } = wakers;
+            self.spent
+                .extend(reader.into_iter().chain(writer).chain(watcher));
         }
         self.connection.release(id, code);
     }
@@ -197,6 +214,12 @@ impl State {
                     calls
                         .wakers
                         .extend(wakers.and_then(|wakers| wakers.writer.take()));
+                }
+                Event::Aborted(id) => {
+                    let wakers = self.wakers.get_mut(&id);
+                    calls
+                        .wakers
+                        .extend(wakers.and_then(|wakers| wakers.watcher.take()));
                 }
                 Event::Incoming => calls.wakers.extend(self.acceptor.take()),
                 Event::CanOpen => calls.can_open = true,

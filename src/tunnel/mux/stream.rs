@@ -114,6 +114,15 @@ impl MuxStream {
             .with(|state| state.connection.stop(self.id, code));
     }
 
+    /// Resolves once the peer has given the stream up, by a RESET or a STOP ahead of the end, or the session has ended;
+    /// also while nobody reads or writes. After the stream itself was dropped it may never resolve.
+    ///
+    /// Of several for one stream only the one that was polled last is woken.
+    pub fn aborted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (shared, id) = (Arc::clone(&self.shared), self.id);
+        poll_fn(move |cx| shared.with(|state| state.poll_aborted(id, cx)))
+    }
+
     /// Sets with which code a drop ends what had not ended.
     pub(super) fn release_with(&mut self, code: StreamCode) {
         self.release_code = code;

@@ -1,6 +1,9 @@
 //! Requests that stay HTTP.
 
-use crate::agent::test_bed::{Bed, End, TOKEN, with_token};
+use crate::agent::{
+    RedirectPolicy,
+    test_bed::{Bed, End, TOKEN, with_token},
+};
 use proptest::prelude::{ProptestConfig, prop, proptest};
 
 /// The value of the only line named `name` in a head.
@@ -87,6 +90,31 @@ async fn r13_a_redirect_is_passed_on_and_never_followed() {
     assert!(text.starts_with("HTTP/1.1 302 Found\r\n"));
     assert_eq!(only(&text, "location"), "https://evil/");
     assert_eq!(bed.api.dialled(), 1);
+}
+
+#[tokio::test]
+async fn r13_a_redirect_can_be_refused() {
+    for status in ["300 X", "301 X", "302 X", "303 X", "307 X", "308 X"] {
+        let mut bed = Bed::with(|builder| builder.redirects(RedirectPolicy::Refuse));
+        let mut caller = bed.asks("GET /api HTTP/1.1").await;
+        let mut api = bed.api.connection().await;
+        api.head().await;
+        api.send(format!(
+            "HTTP/1.1 {status}\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n"
+        ))
+        .await;
+        let (code, answer) = caller.status().await;
+        assert_eq!(code, 502, "{status}");
+        assert!(!answer.to_string().contains("evil"), "{answer}");
+    }
+    let mut bed = Bed::with(|builder| builder.redirects(RedirectPolicy::Refuse));
+    let mut caller = bed.asks("GET /api HTTP/1.1\r\nIf-None-Match: a").await;
+    let mut api = bed.api.connection().await;
+    api.head().await;
+    api.send("HTTP/1.1 304 Not Modified\r\nETag: a\r\n\r\n")
+        .await;
+    let (text, _) = caller.rest().await;
+    assert!(text.starts_with("HTTP/1.1 304 Not Modified\r\n"), "{text}");
 }
 
 #[tokio::test]

@@ -158,6 +158,52 @@ async fn r12_an_answer_below_400_that_is_no_101_is_a_502() {
     }
 }
 
+/// Behind `…/proxy` stands a workload or a kubelet, and not the API server, that may answer anything. What it answers to
+/// a failed upgrade must not leave a pipe open on which a caller reaches it past the API server.
+#[tokio::test]
+async fn r25_a_failed_upgrade_by_a_proxy_path_leaves_no_pipe() {
+    let next = with_token("GET /api/v1/nodes/n1/proxy/run HTTP/1.1");
+    for path in [
+        "/api/v1/nodes/n1/proxy/exec/default/web-0/main?command=sh",
+        "/api/v1/namespaces/default/pods/web-0/proxy/socket",
+        "/api/v1/namespaces/default/pods/web-0:8080/proxy",
+        "/api/v1/namespaces/default/services/https:web:443/proxy/",
+    ] {
+        for (answer, code) in [
+            ("400 Bad Request", 400),
+            ("403 Forbidden", 403),
+            ("404 Not Found", 404),
+            ("500 Internal Server Error", 500),
+            ("200 OK", 502),
+            ("302 Found", 502),
+        ] {
+            let mut bed = Bed::new();
+            let mut caller = bed.caller();
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
+            );
+            caller.send(with_token(&head) + &next).await;
+            let mut api = bed.api.connection().await;
+            assert!(api.head().await.starts_with(&format!("GET {path} ")));
+            api.send(format!(
+                "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nLocation: /elsewhere\r\n\r\n"
+            ))
+            .await;
+            let (text, end) = caller.rest().await;
+            assert!(
+                text.starts_with(&format!("HTTP/1.1 {code} ")),
+                "{path}: {text}"
+            );
+            assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{path}: {text}");
+            assert_eq!(end, End::Clean, "{path}, {answer}");
+            let (more, _) = api.rest().await;
+            assert_eq!(more, "", "{path}, {answer}");
+            assert_eq!(bed.api.dialled(), 1, "{path}, {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_101_to_another_protocol_is_a_502() {
     let mut bed = Bed::new();

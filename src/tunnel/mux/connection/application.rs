@@ -132,6 +132,18 @@ impl Connection {
         }
     }
 
+    /// Ready once the peer has given the stream up before its end, the session has ended, or nobody holds it any more.
+    pub(in super::super) fn aborted(&mut self, id: StreamId) -> Poll<()> {
+        let Some(entry) = self.streams.get_mut(&id) else {
+            return Poll::Ready(());
+        };
+        if self.closing.is_some() || entry.owner == Owner::Released || entry.is_aborted_by_peer() {
+            return Poll::Ready(());
+        }
+        entry.abort_watched = true;
+        Poll::Pending
+    }
+
     /// Copies as much of `data` (not empty) into the stream's send queue as there is room for.
     pub(in super::super) fn write(
         &mut self,
@@ -210,6 +222,7 @@ impl Connection {
         entry.owner = Owner::Released;
         entry.receive.reader_waits = false;
         entry.send.writer_waits = false;
+        entry.abort_watched = false;
         if entry.send.state == SendState::Open {
             self.begin_reset(id, code, ResetCause::Local);
         }

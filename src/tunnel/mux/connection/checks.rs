@@ -35,7 +35,7 @@ impl Connection {
             self.streams.len()
         );
         assert!(
-            self.events.len() <= 2 * self.streams.len() + 16,
+            self.events.len() <= 3 * self.streams.len() + 16,
             "{:?}",
             self.events
         );

@@ -295,6 +295,7 @@ impl Connection {
         }
         self.drop_unread(id);
         self.wake_reader(id);
+        self.wake_watcher(id);
         self.settle(id);
         Ok(())
     }
@@ -362,6 +363,7 @@ impl Connection {
             }
             self.wake_reader(id);
             self.wake_writer(id);
+            self.wake_watcher(id);
             self.settle(id);
         }
         if is_news {

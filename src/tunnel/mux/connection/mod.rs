@@ -41,7 +41,7 @@ use crate::{Error, ErrorKind};
 ///
 /// After any `handle_*` and any application call, events and bytes may be there. An event is a hint to try again:
 /// it is given only to who was told [`Poll::Pending`](std::task::Poll::Pending) before, so that there are never
-/// more than two for each stream.
+/// more than three for each stream.
 #[derive(Debug)]
 pub(super) struct Connection {
     role: Role,
@@ -83,6 +83,8 @@ pub(super) struct Connection {
 pub(super) enum Event {
     Readable(StreamId),
     Writable(StreamId),
+    /// The peer has given the stream up, or the session has ended.
+    Aborted(StreamId),
     /// A stream can be accepted, or none will be any more.
     Incoming,
     /// A stream can be opened, or none can be any more.
@@ -345,6 +347,9 @@ impl Connection {
             }
             if std::mem::take(&mut entry.send.writer_waits) {
                 self.events.push_back(Event::Writable(*id));
+            }
+            if std::mem::take(&mut entry.abort_watched) {
+                self.events.push_back(Event::Aborted(*id));
             }
             // Nothing of it can leave any more.
             entry.send.queue.clear();

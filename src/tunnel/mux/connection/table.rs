@@ -122,6 +122,16 @@ impl Connection {
         }
     }
 
+    /// Tells who watches a stream, once the peer has given it up.
+    pub(super) fn wake_watcher(&mut self, id: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&id)
+            && entry.is_aborted_by_peer()
+            && std::mem::take(&mut entry.abort_watched)
+        {
+            self.events.push_back(Event::Aborted(id));
+        }
+    }
+
     /// Ends the sending direction of a stream early, unless it has ended.
     pub(super) fn begin_reset(&mut self, id: StreamId, code: StreamCode, cause: ResetCause) {
         let Some(entry) = self.streams.get_mut(&id) else {
@@ -134,6 +144,7 @@ impl Connection {
         entry.schedule_control(&mut self.scheduler);
         self.drop_unsent(id);
         self.wake_writer(id);
+        self.wake_watcher(id);
     }
 
     /// Ends the receiving direction of a stream early, unless it has ended.
