@@ -78,10 +78,11 @@ pub use serve::Drained;
 #[cfg(fuzzing)]
 pub use token::fuzzing as token_fuzzing;
 pub use token::{
-    Cloud, EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
+    EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername, GroupResolver,
     OpenIdAuthenticator, OpenIdAuthenticatorBuilder, PopPolicy, Replays, SignatureAlgorithm,
-    TenantId,
 };
+
+pub use crate::auth::{Cloud, TenantId};
 
 use authorization::Reviews;
 use caller_places::CallerPlaces;

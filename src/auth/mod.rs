@@ -2,6 +2,8 @@
 
 mod aad;
 mod bearer;
+mod cloud;
+mod tenant;
 mod token_cache;
 mod token_file;
 mod token_text;
@@ -13,6 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use aad::AadAuth;
 pub use bearer::BearerAuth;
+pub use cloud::Cloud;
+#[cfg(feature = "agent")]
+pub(crate) use cloud::{TokenVersion, base_url};
+pub use tenant::TenantId;
 
 use crate::Result;
 

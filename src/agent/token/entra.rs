@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::{
     cache::Verdicts,
     claims::{Claims, unusable},
-    cloud::{TenantId, Version},
     groups::{Groups, PrincipalKind},
     jwt::{Jwt, TokenKind, unverified_issuer},
     pop::ProofVerifier,
@@ -24,6 +23,7 @@ use crate::{
         Authenticated, Authentication, AuthenticationError, Authenticator, Credential, Identity,
         IdentityRules, RejectReason,
     },
+    auth::{TenantId, TokenVersion},
     clock::Clock,
 };
 
@@ -116,8 +116,8 @@ impl EntraAuthenticator {
 }
 
 impl Inner {
-    fn verifier(&self, issuer: &str) -> Option<(Version, &Verifier)> {
-        [(Version::V1, &self.v1), (Version::V2, &self.v2)]
+    fn verifier(&self, issuer: &str) -> Option<(TokenVersion, &Verifier)> {
+        [(TokenVersion::V1, &self.v1), (TokenVersion::V2, &self.v2)]
             .into_iter()
             .find(|(_, verifier)| verifier.issuer() == issuer)
     }
@@ -175,7 +175,7 @@ impl Inner {
         Ok((Arc::new(accepted), expires_at))
     }
 
-    fn check_tenant(&self, claims: &Claims, version: Version) -> Result<(), Rejection> {
+    fn check_tenant(&self, claims: &Claims, version: TokenVersion) -> Result<(), Rejection> {
         if claims.string("tid")? != Some(&self.tenant.to_string()) {
             return Err(Rejection::new(
                 RejectReason::Issuer,

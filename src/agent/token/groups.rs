@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::{
     cache::Cache,
-    cloud::{Cloud, TenantId, base_url},
     json,
     rejection::{Failure, Outage, Rejection},
 };
@@ -17,7 +16,7 @@ use crate::{
     Error, ErrorKind, Result,
     agent::identity::RejectReason,
     arm::ConnectedClusterId,
-    auth::{AadAuth, AuthProvider, TokenRequest},
+    auth::{AadAuth, AuthProvider, Cloud, TenantId, TokenRequest, base_url},
     clock::Clock,
     net::{HttpClient, HttpRequest, HttpResponse},
 };

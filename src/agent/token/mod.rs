@@ -22,7 +22,6 @@
 
 mod cache;
 mod claims;
-mod cloud;
 mod discovery;
 mod entra;
 #[cfg(fuzzing)]
@@ -42,7 +41,6 @@ mod test_issuer;
 #[cfg(test)]
 mod tests;
 
-pub use cloud::{Cloud, TenantId};
 pub use entra::{EntraAuthenticator, EntraAuthenticatorBuilder, EntraUsername};
 pub use groups::GroupResolver;
 pub use jwt::SignatureAlgorithm;

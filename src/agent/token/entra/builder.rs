@@ -8,7 +8,6 @@ use std::{
 use super::{
     super::{
         cache::Verdicts,
-        cloud::{Cloud, TenantId, Version},
         discovery::{Discovery, KeyHosts},
         groups::GroupResolver,
         jwt::SignatureAlgorithm,
@@ -21,6 +20,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     agent::identity::IdentityRules,
+    auth::{Cloud, TenantId, TokenVersion},
     clock::Clock,
     net::{Connector, HttpClient, TrustRoots},
 };
@@ -180,7 +180,13 @@ impl EntraAuthenticatorBuilder {
                 http.clone(),
                 self.cloud.discovery_url(version, self.tenant),
                 self.cloud.issuer(version, self.tenant),
-                KeyHosts::Only(self.cloud.key_hosts().to_vec()),
+                KeyHosts::Only(
+                    self.cloud
+                        .key_hosts()
+                        .into_iter()
+                        .map(str::to_owned)
+                        .collect(),
+                ),
             );
             Verifier::new(
                 self.cloud.issuer(version, self.tenant),
@@ -190,7 +196,7 @@ impl EntraAuthenticatorBuilder {
             )
             .with_key_issuers(key_issuers(&self.cloud, self.tenant))
         };
-        let (v1, v2) = (verifier(Version::V1), verifier(Version::V2));
+        let (v1, v2) = (verifier(TokenVersion::V1), verifier(TokenVersion::V2));
         let groups = self
             .groups
             .connect(&self.cloud, self.tenant, http, self.clock.clone());
@@ -213,7 +219,7 @@ impl EntraAuthenticatorBuilder {
 /// What a key of the tenant may name as its own issuer. Keys of all tenants lie in one place; those of consumer
 /// accounts, for one, are bound to a tenant of their own.
 fn key_issuers(cloud: &Cloud, tenant: TenantId) -> Vec<String> {
-    [Version::V1, Version::V2]
+    [TokenVersion::V1, TokenVersion::V2]
         .into_iter()
         .flat_map(|version| {
             [

@@ -13,11 +13,11 @@ use super::{
     super::test_issuer::{
         NOW, SigningKey, Site, Verdict, clock, reading, unix, verdict, verdict_on, with,
     },
-    super::{cloud::Cloud, groups::GroupResolver, jwt::SignatureAlgorithm, pop::PopPolicy},
+    super::{groups::GroupResolver, jwt::SignatureAlgorithm, pop::PopPolicy},
     builder::ARC_SERVER_AUDIENCE,
     *,
 };
-use crate::{ErrorKind, clock::ManualClock};
+use crate::{ErrorKind, auth::Cloud, clock::ManualClock};
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const OTHER_TENANT: &str = "11111111-86f1-41af-91ab-2d7cd011db47";
@@ -44,8 +44,8 @@ impl Bed {
 
     fn publish(&self, keys: &[Value]) {
         for (path, version) in [
-            (format!("/{TENANT}"), Version::V1),
-            (format!("/{TENANT}/v2.0"), Version::V2),
+            (format!("/{TENANT}"), TokenVersion::V1),
+            (format!("/{TENANT}/v2.0"), TokenVersion::V2),
         ] {
             self.site.publish(&path, &self.issuer(version), keys);
         }
@@ -55,7 +55,7 @@ impl Bed {
         Cloud::custom(&self.site.base).unwrap()
     }
 
-    fn issuer(&self, version: Version) -> String {
+    fn issuer(&self, version: TokenVersion) -> String {
         self.cloud().issuer(version, TENANT)
     }
 
@@ -71,7 +71,7 @@ impl Bed {
     }
 
     /// The claims of a user's token.
-    fn claims(&self, version: Version) -> Value {
+    fn claims(&self, version: TokenVersion) -> Value {
         let now = unix(&self.time);
         json!({
             "ver": version.claim(),
@@ -92,11 +92,12 @@ impl Bed {
     /// The claims of a service principal's token.
     fn app_claims(&self) -> Value {
         let changes = json!({"idtyp": "app", "sub": OID, "upn": null, "scp": null});
-        with(self.claims(Version::V1), &changes)
+        with(self.claims(TokenVersion::V1), &changes)
     }
 
     /// A v1 user's token with some claims set, or taken away where the value is null.
     fn token(&self, changes: &Value) -> String {
-        self.key.token(&with(self.claims(Version::V1), changes))
+        self.key
+            .token(&with(self.claims(TokenVersion::V1), changes))
     }
 }

@@ -14,7 +14,7 @@ async fn j1_algorithms_that_are_not_turned_on_are_refused() {
     let bed = Bed::new().await;
     let p256 = SigningKey::p256();
     bed.publish(&[bed.key.jwk(), p256.jwk()]);
-    let claims = bed.claims(Version::V1);
+    let claims = bed.claims(TokenVersion::V1);
     let pss = with(bed.key.header(), &json!({"alg": "PS256"}));
     let (ps256, es256) = (bed.key.sign(&pss, &claims), p256.token(&claims));
     for token in [&ps256, &es256] {
@@ -36,7 +36,7 @@ async fn j1_algorithms_that_are_not_turned_on_are_refused() {
 async fn j1_unsigned_tokens_and_those_with_a_public_key_as_the_secret_are_refused() {
     let bed = Bed::new().await;
     let entra = bed.entra();
-    let claims = encode(&bed.claims(Version::V1));
+    let claims = encode(&bed.claims(TokenVersion::V1));
     for algorithm in ["none", "NONE", "nOnE"] {
         let header = encode(&json!({"alg": algorithm, "kid": "first"}));
         let token = format!("{header}.{claims}.AAAA");
@@ -65,7 +65,7 @@ async fn j1_a_key_that_the_token_brings_is_never_used() {
     let bed = Bed::new().await;
     let entra = bed.entra();
     let attacker = SigningKey::second();
-    let claims = bed.claims(Version::V1);
+    let claims = bed.claims(TokenVersion::V1);
     for extra in [
         json!({}),
         json!({"jwk": attacker.jwk()}),
@@ -90,7 +90,7 @@ async fn j1_a_key_that_the_token_brings_is_never_used() {
 async fn a_token_without_the_name_of_its_key_is_malformed() {
     let bed = Bed::new().await;
     let header = with(bed.key.header(), &json!({"kid": null}));
-    let token = bed.key.sign(&header, &bed.claims(Version::V1));
+    let token = bed.key.sign(&header, &bed.claims(TokenVersion::V1));
     let verdict = verdict(&bed.entra(), &token).await;
     assert_eq!(verdict, rejected(RejectReason::Malformed));
 }
@@ -129,7 +129,7 @@ async fn parts_of_two_good_tokens_make_no_third() {
 async fn j8_repeated_claims_are_refused() {
     let bed = Bed::new().await;
     let entra = bed.entra();
-    let claims = bed.claims(Version::V1).to_string();
+    let claims = bed.claims(TokenVersion::V1).to_string();
     for repeated in [
         r#""aud":"x""#,
         r#""upn":"root""#,

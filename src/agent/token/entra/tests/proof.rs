@@ -269,13 +269,13 @@ async fn the_inner_token_is_held_to_every_rule() {
         let token = holder.bed.token(&with(changes, &bound));
         holder.refused(&json!({"at": token}), reason).await;
     }
-    let claims = with(holder.bed.claims(Version::V1), &bound);
+    let claims = with(holder.bed.claims(TokenVersion::V1), &bound);
     let forged = SigningKey::second().sign(&holder.bed.key.header(), &claims);
     holder
         .refused(&json!({"at": forged}), RejectReason::Signature)
         .await;
     // A proof in a proof is no token.
-    let nested = holder.proof(&json!({"iss": holder.bed.issuer(Version::V1)}));
+    let nested = holder.proof(&json!({"iss": holder.bed.issuer(TokenVersion::V1)}));
     holder
         .refused(&json!({"at": nested}), RejectReason::Malformed)
         .await;

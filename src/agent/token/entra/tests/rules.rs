@@ -6,7 +6,7 @@ use super::*;
 async fn a_users_token_of_either_version_becomes_an_identity() {
     let bed = Bed::new().await;
     let entra = bed.entra();
-    for version in [Version::V1, Version::V2] {
+    for version in [TokenVersion::V1, TokenVersion::V2] {
         let token = bed.key.token(&bed.claims(version));
         let identity = verdict(&entra, &token).await.identity();
         assert_eq!(identity.user(), "alice@contoso.com");
@@ -114,7 +114,7 @@ async fn j2_the_issuer_is_compared_byte_by_byte_and_the_tenant_with_it() {
         json!(format!("{base}/{TENANT}/v2.0/")),
         json!(format!("https://sts.windows.net/{TENANT}/")),
         json!("kubernetes/serviceaccount"),
-        json!([bed.issuer(Version::V1)]),
+        json!([bed.issuer(TokenVersion::V1)]),
         Value::Null,
     ] {
         let verdict = verdict(&entra, &bed.token(&json!({"iss": issuer}))).await;
@@ -141,10 +141,10 @@ async fn j2_the_issuer_is_compared_byte_by_byte_and_the_tenant_with_it() {
 async fn j2_a_key_that_is_bound_to_another_tenant_signs_nothing_here() {
     let bed = Bed::new().await;
     for (issuer, is_good) in [
-        (bed.issuer(Version::V2), true),
-        (bed.cloud().issuer(Version::V2, "{tenantid}"), true),
-        (bed.cloud().issuer(Version::V1, "{tenantid}"), true),
-        (bed.cloud().issuer(Version::V2, OTHER_TENANT), false),
+        (bed.issuer(TokenVersion::V2), true),
+        (bed.cloud().issuer(TokenVersion::V2, "{tenantid}"), true),
+        (bed.cloud().issuer(TokenVersion::V1, "{tenantid}"), true),
+        (bed.cloud().issuer(TokenVersion::V2, OTHER_TENANT), false),
         ("https://elsewhere/{tenantid}/v2.0".to_owned(), false),
     ] {
         bed.publish(&[with(bed.key.jwk(), &json!({"issuer": issuer}))]);
@@ -162,12 +162,12 @@ async fn j2_a_key_that_is_bound_to_another_tenant_signs_nothing_here() {
 #[tokio::test]
 async fn j3_keys_come_only_from_where_they_may() {
     let bed = Bed::new().await;
-    let issuer = bed.issuer(Version::V1);
+    let issuer = bed.issuer(TokenVersion::V1);
     let base = &bed.site.base;
     let keys = format!("{base}/{TENANT}/keys");
     let elsewhere = keys.replace("127.0.0.1", "localhost");
     for document in [
-        json!({"issuer": bed.issuer(Version::V2), "jwks_uri": keys}),
+        json!({"issuer": bed.issuer(TokenVersion::V2), "jwks_uri": keys}),
         json!({"issuer": format!("{issuer}x"), "jwks_uri": keys}),
         json!({"jwks_uri": keys}),
         json!({"issuer": issuer}),
@@ -310,7 +310,7 @@ async fn keys_rotate_without_a_failed_request() {
     // The new key is published beside the old one, as issuers do, and used then.
     bed.publish(&[bed.key.jwk(), second.jwk()]);
     skip(Duration::from_secs(11)).await;
-    let token = second.token(&bed.claims(Version::V1));
+    let token = second.token(&bed.claims(TokenVersion::V1));
     verdict(&entra, &token).await.identity();
     verdict(&entra, &bed.token(&json!({"sub": "again"})))
         .await
