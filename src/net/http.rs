@@ -1,45 +1,34 @@
-//! [`HttpClient`]: small HTTPS exchanges with an authority: bounded in time and size, never redirected.
+//! [`HttpClient`]: small HTTP exchanges with an authority: bounded in time and size, never redirected.
 
-use std::time::Duration;
+mod request;
+mod target;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
-use super::{Alpn, Connector, Endpoint, Security};
+pub(crate) use request::{HttpRequest, encode_fields};
+
+use super::{Alpn, Connector, NetStream, Security};
 use crate::{Error, ErrorKind, Result};
-
-/// How long one exchange may take, from the dial to the last byte, unless the request says otherwise. A caller waits
-/// for it, and `kubectl` gives up after ten seconds of silence in discovery.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// The largest body that is read unless the request says otherwise. Discovery documents and key sets have some 10 KiB.
-const DEFAULT_MAX_BODY: usize = 256 * 1024;
+use target::Target;
 
 /// Sends single requests, each on a connection of its own: they are minutes apart.
 ///
-/// `https` only. Redirects are answers like any other: whoever can redirect would choose whom we trust. The body of
-/// an answer is for the caller of this type to judge; errors name the URL without its query, and never a body.
+/// `https`, or `http` where the request allows it and the host is this machine or its link. Redirects are answers like
+/// any other: whoever can redirect would choose whom we trust. The body of an answer is for the caller of this type to
+/// judge; errors name the URL without its query, and never a body.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     connector: Connector,
 }
 
-/// One request.
-#[derive(Clone)]
-pub(crate) struct HttpRequest {
-    method: Method,
-    url: String,
-    authorization: Option<HeaderValue>,
-    body: Bytes,
-    deadline: Duration,
-    max_body: usize,
-}
-
 /// A whole answer.
 pub(crate) struct HttpResponse {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -52,12 +41,17 @@ impl HttpClient {
     ///
     /// Cancel-safe: a dropped future closes the connection.
     pub(crate) async fn send(&self, request: HttpRequest) -> Result<HttpResponse> {
-        let (endpoint, uri) = target(&request.url)?;
-        let name = without_query(&request.url).to_owned();
-        let deadline = request.deadline;
-        match tokio::time::timeout(deadline, self.exchange(&endpoint, uri, request)).await {
+        let target = Target::of(request.url(), request.plain())?;
+        let name = target::without_query(request.url()).to_owned();
+        let deadline = request.deadline();
+        match tokio::time::timeout(deadline, self.exchange(&target, request)).await {
             Ok(outcome) => outcome.map_err(|error| {
-                Error::new(error.kind(), format!("no answer from {name}")).with_source(error)
+                let named = Error::new(error.kind(), format!("no answer from {name}"));
+                match error.help() {
+                    Some(help) => named.with_help(help.to_owned()),
+                    None => named,
+                }
+                .with_source(error)
             }),
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
@@ -67,29 +61,28 @@ impl HttpClient {
         }
     }
 
-    async fn exchange(
-        &self,
-        endpoint: &Endpoint,
-        uri: Uri,
-        request: HttpRequest,
-    ) -> Result<HttpResponse> {
-        let max_body = request.max_body;
-        let stream = self.connector.connect(endpoint, Alpn::Http1).await?;
+    async fn exchange(&self, target: &Target, request: HttpRequest) -> Result<HttpResponse> {
+        let max_body = request.max_body();
+        let stream = self.connect(target).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(http_error)?;
         let answer = async {
             let response = sender
-                .send_request(request.into_http(endpoint, uri)?)
+                .send_request(request.into_http(target)?)
                 .await
                 .map_err(http_error)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), max_body)
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, max_body)
                 .collect()
                 .await
                 .map_err(|error| body_error(error, max_body))?
                 .to_bytes();
-            Ok(HttpResponse { status, body })
+            Ok(HttpResponse {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
         };
         // The connection is driven here, not in a task of its own, so that it ends with this future.
         let mut connection = std::pin::pin!(connection);
@@ -100,103 +93,22 @@ impl HttpClient {
             _ = &mut connection => answer.await,
         }
     }
-}
 
-impl HttpRequest {
-    /// A `GET` of an `https` URL.
-    pub(crate) fn get(url: impl Into<String>) -> Self {
-        Self {
-            method: Method::GET,
-            url: url.into(),
-            authorization: None,
-            body: Bytes::new(),
-            deadline: DEFAULT_DEADLINE,
-            max_body: DEFAULT_MAX_BODY,
+    async fn connect(&self, target: &Target) -> Result<NetStream> {
+        let endpoint = &target.endpoint;
+        match endpoint.security() {
+            Security::Tls => self.connector.connect(endpoint, Alpn::Http1).await,
+            // Straight: what is on this machine or its link is not to be asked through a corporate proxy, which would
+            // answer for its own machine.
+            Security::Plain => TcpStream::connect((endpoint.host(), endpoint.port()))
+                .await
+                .map(NetStream::plain)
+                .map_err(|error| {
+                    Error::new(ErrorKind::Network, format!("can not connect to {endpoint}"))
+                        .with_source(error)
+                }),
         }
     }
-
-    /// A `POST` of a JSON value to an `https` URL.
-    pub(crate) fn post_json(url: impl Into<String>, value: &serde_json::Value) -> Self {
-        Self {
-            method: Method::POST,
-            body: Bytes::from(value.to_string()),
-            ..Self::get(url)
-        }
-    }
-
-    /// Adds a bearer token.
-    pub(crate) fn with_bearer(mut self, token: &str) -> Result<Self> {
-        let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
-            Error::new(
-                ErrorKind::InvalidInput,
-                "a token does not fit into a header",
-            )
-        })?;
-        value.set_sensitive(true);
-        self.authorization = Some(value);
-        Ok(self)
-    }
-
-    /// Sets the largest body, in bytes, that is read.
-    pub(crate) fn with_max_body(mut self, max_body: usize) -> Self {
-        self.max_body = max_body;
-        self
-    }
-
-    fn into_http(self, endpoint: &Endpoint, uri: Uri) -> Result<Request<Full<Bytes>>> {
-        let mut builder = Request::builder()
-            .method(self.method)
-            .uri(uri)
-            .header(header::HOST, endpoint.authority())
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONNECTION, "close");
-        if !self.body.is_empty() {
-            builder = builder.header(header::CONTENT_TYPE, "application/json");
-        }
-        if let Some(authorization) = self.authorization {
-            builder = builder.header(header::AUTHORIZATION, authorization);
-        }
-        builder.body(Full::new(self.body)).map_err(|error| {
-            Error::new(ErrorKind::InvalidInput, "the request is malformed").with_source(error)
-        })
-    }
-}
-
-/// The endpoint of an `https` URL, and the target that stands in its request line.
-fn target(url: &str) -> Result<(Endpoint, Uri)> {
-    let invalid = |why: &'static str| {
-        Error::new(
-            ErrorKind::InvalidInput,
-            format!("the URL {} {why}", without_query(url)),
-        )
-    };
-    let parsed: Uri = url.parse().map_err(|_| invalid("is malformed"))?;
-    if parsed.scheme_str() != Some("https") {
-        return Err(invalid("is not an https URL"));
-    }
-    let authority = parsed.authority().ok_or_else(|| invalid("has no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(invalid("has a user name in it"));
-    }
-    // A port that is no number is not reported by the parser, only left out.
-    if authority.port_u16().is_none() && authority.as_str() != authority.host() {
-        return Err(invalid("has a malformed port"));
-    }
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    if host.is_empty() {
-        return Err(invalid("has no host"));
-    }
-    let endpoint = Endpoint::new(host, authority.port_u16().unwrap_or(443), Security::Tls);
-    let path = parsed.path_and_query().map_or("/", |path| path.as_str());
-    let target = path.parse().map_err(|_| invalid("has a malformed path"))?;
-    Ok((endpoint, target))
-}
-
-fn without_query(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or(url)
 }
 
 fn http_error(error: hyper::Error) -> Error {

@@ -2,7 +2,6 @@
 //! dial again.
 
 mod backoff;
-#[cfg(feature = "agent")]
 mod http;
 mod stream;
 mod tls;
@@ -15,8 +14,7 @@ pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 
 pub(crate) use self::backoff::{Backoff, Jitter, random_jitter};
-#[cfg(feature = "agent")]
-pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse};
+pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse, encode_fields};
 
 use crate::{Error, ErrorKind, Result};
 

@@ -1,5 +1,7 @@
 //! Against scripted servers on loopback.
 
+use std::time::Duration;
+
 use rcgen::{CertificateParams, KeyPair};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -109,29 +111,45 @@ async fn silence_ends_at_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/x?secret=1", listener.local_addr().unwrap());
     let client = HttpClient::new(Connector::new(TrustRoots::platform()).unwrap());
-    let mut request = HttpRequest::get(url);
-    request.deadline = Duration::from_millis(50);
+    let request = HttpRequest::get(url).with_deadline(Duration::from_millis(50));
     let error = client.send(request).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(!error.report().contains("secret"));
 }
 
-#[test]
-fn only_plain_https_urls_are_taken() {
-    for url in [
-        "http://host/",
-        "ftp://host/",
-        "https://",
-        "https://user:hush@host/",
-        "/path",
-        "",
-        "https://host:port/",
-        "https://ho st/",
-    ] {
-        assert!(target(url).is_err(), "{url}");
-    }
-    let (endpoint, uri) = target("https://[::1]:8443/a/b?c=d").unwrap();
-    assert_eq!((endpoint.host(), endpoint.port()), ("::1", 8443));
-    assert_eq!(uri, "/a/b?c=d");
-    assert_eq!(target("https://host").unwrap().0.port(), 443);
+#[tokio::test]
+async fn headers_go_both_ways_and_a_form_is_encoded() {
+    let limited = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\ncontent-length: 0\r\n\r\n";
+    let (client, base, mut questions) = server(limited.to_vec()).await;
+    let request = HttpRequest::post_form(base, &[("a", "1 2&3=é+"), ("b", "~x")]).with_header(
+        http::HeaderName::from_static("client-request-id"),
+        http::HeaderValue::from_static("id"),
+    );
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers["retry-after"], "7");
+    let question = questions.recv().await.unwrap();
+    assert!(question.contains("client-request-id: id\r\n"));
+    assert!(question.contains("content-type: application/x-www-form-urlencoded\r\n"));
+    assert!(
+        question.ends_with("\r\n\r\na=1%202%263%3D%C3%A9%2B&b=~x"),
+        "{question}"
+    );
+}
+
+#[tokio::test]
+async fn plain_http_is_spoken_with_this_machine_where_the_request_allows_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1024];
+        tcp.read(&mut request).await.unwrap();
+        tcp.write_all(&answer("200 OK", "plain")).await.unwrap();
+    });
+    let client = HttpClient::new(Connector::new(TrustRoots::platform()).unwrap());
+    let error = client.send(HttpRequest::get(&url)).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let request = HttpRequest::get(url).or_plain_on_this_machine();
+    assert_eq!(&client.send(request).await.unwrap().body[..], b"plain");
 }
