@@ -23,7 +23,7 @@ struct ClientCredentials {
 /// How the application shows who it is.
 enum Evidence {
     Secret(SecretString),
-    Certificate(Certificate),
+    Certificate(Box<Certificate>),
 }
 
 pub(super) fn with_secret(
@@ -50,7 +50,7 @@ pub(super) fn with_certificate(
     pem: &str,
 ) -> Result<Arc<dyn Flow>> {
     let kind = CredentialKind::ClientCertificate;
-    let evidence = Evidence::Certificate(Certificate::from_pem(pem)?);
+    let evidence = Evidence::Certificate(Box::new(Certificate::from_pem(pem)?));
     Ok(flow(kind, settings, tenant, client, evidence))
 }
 

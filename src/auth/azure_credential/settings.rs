@@ -118,7 +118,9 @@ impl CredentialSettings {
 
 /// The environment's variables, passed in so that tests have their own.
 #[derive(Clone)]
-pub(super) struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub(super) struct Environment(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Environment {
     fn of_process() -> Self {
