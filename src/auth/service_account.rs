@@ -39,17 +39,17 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.');
 /// `create` on `serviceaccounts/token` of the account.
 ///
 /// ```
-/// use arc_cluster_connect::{Error, ErrorKind, auth::HttpSender};
+/// use arc_cluster_connect::{Error, ErrorKind, Result, auth::HttpSender};
 /// use bytes::Bytes;
 /// use http::{Request, Response};
 ///
-/// let sender = |request: Request<Bytes>| async move {
-///     // Over a tunnel: `TunnelConnector` under hyper's client, for one.
+/// /// Over a tunnel: `TunnelConnector` under hyper's client, for one.
+/// async fn send(request: Request<Bytes>) -> Result<Response<Bytes>> {
 ///     Err(Error::new(ErrorKind::Network, format!("no way to send {}", request.uri())))
-/// };
-/// # fn takes(_: impl HttpSender) {}
-/// # takes(|request| async move { let _: Request<Bytes> = request; Ok::<Response<Bytes>, Error>(Response::default()) });
-/// let _: &dyn HttpSender = &sender;
+/// }
+///
+/// let sender: &dyn HttpSender = &send;
+/// # let _ = sender;
 /// ```
 #[async_trait]
 pub trait HttpSender: Send + Sync {

@@ -29,7 +29,7 @@ const MAX_CORRELATION_ID: usize = 128;
 ///         .with_cloud(Cloud::us_government())
 ///         .with_correlation_id("6f4a3c1e-0000-4000-8000-000000000001")
 /// }
-/// # settings().map(drop)
+/// # settings().map(drop).expect("well-formed");
 /// ```
 #[derive(Clone, Debug)]
 pub struct CredentialSettings {
