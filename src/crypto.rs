@@ -2,6 +2,8 @@
 //!
 //! With both providers on, `aws-lc-rs` is used, as in [`net`](crate::net): adding a feature never weakens anything.
 
+mod signing;
+
 use std::fmt::Write;
 
 #[cfg(feature = "aws-lc-rs")]
@@ -12,6 +14,8 @@ use ring as provider;
 #[cfg(feature = "agent")]
 use provider::signature;
 use provider::{digest, hmac, rand::SecureRandom};
+
+pub(crate) use signing::{PublicKey, SigningKey};
 
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     digest::digest(&digest::SHA256, data)

@@ -10,14 +10,14 @@ use super::{
     token_cache::{Failure, TokenCache, TokenSource},
     token_text::access_token,
 };
-use crate::{ErrorKind, Result, clock::Clock};
+use crate::{Error, ErrorKind, Result, clock::Clock};
 
 /// Azure's "Kubernetes Arc server" application, whose tokens Arc-enabled clusters accept.
-const ARC_SERVER_SCOPE: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35/.default";
+pub(super) const ARC_SERVER_SCOPE: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35/.default";
 
 /// Entra ID tokens for the caller.
 ///
-/// Any credential of `azure_identity` will do, or one of your own. Tokens are cached here, whatever the credential
+/// An [`AzureCredential`](super::AzureCredential), any credential of `azure_identity`, or one of your own. Tokens are cached here, whatever the credential
 /// does (the Azure CLI's starts a process for each call): concurrent callers share one fetch, a token is renewed in
 /// the background up to five minutes ahead of its end, and one that is still valid stays in use when the renewal
 /// fails.
@@ -81,12 +81,15 @@ struct CredentialSource {
 impl TokenSource for CredentialSource {
     async fn fetch(&self) -> Result<AccessToken, Failure> {
         let answer = self.credential.get_token(&[&self.scope], None).await;
-        let token = answer.map_err(|error| failure(&error, &self.scope))?;
+        let token = answer.map_err(|error| {
+            // Our own credentials say themselves what to do; others are read as well as can be.
+            own_error(&error).map_or_else(|| failure(&error, &self.scope), Failure::of)
+        })?;
         // Checked like any token from outside; the expiry is the one that the authority gave beside it.
         let checked = access_token(token.token.secret()).map_err(|error| Failure {
             kind: ErrorKind::Protocol,
             message: format!("the credential gave something that is not a token: {error}"),
-            help: "check the credential that the program was given",
+            help: "check the credential that the program was given".into(),
             status: None,
         })?;
         Ok(AccessToken::new(
@@ -94,6 +97,18 @@ impl TokenSource for CredentialSource {
             Some(SystemTime::from(token.expires_on)),
         ))
     }
+}
+
+/// The error of this crate in what a credential reports.
+pub(super) fn own_error(error: &azure_core::Error) -> Option<&Error> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(own) = cause.downcast_ref::<Error>() {
+            return Some(own);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 /// Maps what a credential reports. Its own error has the kind "credential"; the HTTP status is a level below.
@@ -148,13 +163,13 @@ fn failure(error: &azure_core::Error, scope: &str) -> Failure {
     Failure {
         kind,
         message: format!("{what} for {scope}{details}"),
-        help,
+        help: help.into(),
         status,
     }
 }
 
 /// The code alone, out of a description that is not to be passed on.
-fn aadsts_code(text: &str) -> Option<String> {
+pub(super) fn aadsts_code(text: &str) -> Option<String> {
     /// Codes have five to seven digits.
     const MAX_DIGITS: usize = 10;
 

@@ -1,11 +1,12 @@
-//! A bearer token that is given: fixed, or in a file.
+//! A bearer token that is given: fixed, in a file, or by the API server for a service account.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use async_trait::async_trait;
 
 use super::{
-    AccessToken, AuthProvider, Freshness, TokenRequest,
+    AccessToken, AuthProvider, Freshness, ServiceAccountSource, TokenRequest,
+    token_cache::TokenCache,
     token_file::TokenFile,
     token_text::{access_token, is_expired},
 };
@@ -24,10 +25,10 @@ pub struct BearerAuth {
     clock: Clock,
 }
 
-#[derive(Debug)]
 enum Source {
     Fixed(AccessToken),
     File(TokenFile),
+    ServiceAccount(TokenCache),
 }
 
 impl BearerAuth {
@@ -57,6 +58,24 @@ impl BearerAuth {
     /// [`ErrorKind::File`] when the file can not be read; otherwise as [`fixed`](Self::fixed). The text names the file.
     pub fn file(path: impl Into<PathBuf>) -> Result<Self> {
         Self::file_with(path.into(), Clock::system())
+    }
+
+    /// A service account's tokens from the Kubernetes TokenRequest API, fetched when first wanted and renewed by
+    /// themselves.
+    ///
+    /// One request serves everybody who waits. A token is renewed in the background at four fifths of its life; while
+    /// the renewal fails, it stays in use until its end. A request for a [fresh](Freshness::Fresh) token asks the API
+    /// server again, at most every ten seconds.
+    pub fn service_account(source: ServiceAccountSource) -> Self {
+        Self::service_account_with(source, Clock::system())
+    }
+
+    pub(super) fn service_account_with(source: ServiceAccountSource, clock: Clock) -> Self {
+        let cache = TokenCache::renewing_at_four_fifths(Box::new(source), clock.clone());
+        Self {
+            source: Source::ServiceAccount(cache),
+            clock,
+        }
     }
 
     fn fixed_with(token: &str, clock: Clock) -> Result<Self> {
@@ -95,6 +114,10 @@ impl BearerAuth {
                 format!("the bearer token in {} has expired", file.path().display()),
                 "write it to the file, which is read again by itself",
             ),
+            Source::ServiceAccount(_) => (
+                "the API server gave a token that has expired already".to_owned(),
+                "check both machines' clocks",
+            ),
         };
         Err(Error::new(ErrorKind::Unauthorized, what).with_help(format!(
             "get a new token (for a service account: `kubectl create token NAME -n NAMESPACE`) and {how}"
@@ -107,6 +130,7 @@ impl AuthProvider for BearerAuth {
     async fn token(&self, request: &TokenRequest) -> Result<AccessToken> {
         let token = match &self.source {
             Source::Fixed(token) => token.clone(),
+            Source::ServiceAccount(cache) => cache.token(request.freshness()).await?,
             Source::File(file) => {
                 let mut token = file.token(request.freshness(), self.clock.now()).await;
                 // The renewal may have been written less than a check interval ago.
@@ -118,6 +142,16 @@ impl AuthProvider for BearerAuth {
         };
         self.check_expiry(&token)?;
         Ok(token)
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(token) => token.fmt(f),
+            Self::File(file) => file.fmt(f),
+            Self::ServiceAccount(_) => f.write_str("ServiceAccount"),
+        }
     }
 }
 

@@ -1,8 +1,42 @@
 //! Who is calling: the token that the API server, or the agent in front of it, will see.
+//!
+//! An [`AuthProvider`] gives it for each request:
+//!
+//! | the cluster knows the caller by | provider | where the token comes from |
+//! |---|---|---|
+//! | Entra ID | [`AadAuth`] | an [`AzureCredential`], or any other `TokenCredential` |
+//! | Entra ID with proof of possession | [`PopAuth`] | an [`AzureCredential`] that can bind tokens, and a [`ProofKey`] |
+//! | a service account | [`BearerAuth::service_account`] | the TokenRequest API, renewed by itself |
+//! | any bearer token | [`BearerAuth::file`], [`BearerAuth::fixed`] | a file that somebody renews, or a value that nobody does |
+//!
+//! # Which Azure credential, when
+//!
+//! | where the program runs | credential | proof of possession |
+//! |---|---|---|
+//! | on somebody's desk, `az` is there | [`AzureCredential::azure_cli`], [`AzureCredential::azure_developer_cli`] | no |
+//! | on somebody's desk, or on a machine without a browser, `az` is not there | [`AzureCredential::device_code`] | yes |
+//! | in Azure Cloud Shell | [`AzureCredential::azure_cli`]: Cloud Shell's own identity endpoint knows no Arc clusters | no |
+//! | in any CI, as an application | [`AzureCredential::client_certificate`], [`AzureCredential::client_secret`] | yes |
+//! | in Azure Pipelines | [`AzureCredential::azure_pipelines`]: no secret to keep | no |
+//! | in a pod of AKS, or of an Arc-enabled cluster with workload identity | [`AzureCredential::workload_identity`]: no secret to keep | no |
+//! | on a virtual machine, in an App Service, on an Arc-enabled server | [`AzureCredential::managed_identity`] | no |
+//! | it should find out | [`AzureCredential::detect`], and tell with [`AzureCredential::kind`] | depends |
+//!
+//! A cluster that insists on proofs takes no managed identity and no token of `az`: those can not be bound to a key. A
+//! service account is the way out there.
+//!
+//! [`CredentialSettings`] say how Entra ID is reached (proxy, certificate authorities), in which [`Cloud`], and under
+//! which correlation id. Sign-in never follows a redirect, repeats what a busy authority asks to be repeated, and ends
+//! in an [`Error`](crate::Error) that carries the AADSTS code and says what to do.
 
 mod aad;
+mod azure_credential;
 mod bearer;
 mod cloud;
+mod pem;
+mod pop;
+mod proof_key;
+mod service_account;
 mod tenant;
 mod token_cache;
 mod token_file;
@@ -14,10 +48,17 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use aad::AadAuth;
+pub use azure_credential::{
+    AzureCredential, ClientId, CredentialKind, CredentialSettings, DeviceCodePrompt,
+    ManagedIdentity,
+};
 pub use bearer::BearerAuth;
 pub use cloud::Cloud;
 #[cfg(feature = "agent")]
 pub(crate) use cloud::{TokenVersion, base_url};
+pub use pop::PopAuth;
+pub use proof_key::ProofKey;
+pub use service_account::{HttpSender, ServiceAccountSource};
 pub use tenant::TenantId;
 
 use crate::Result;

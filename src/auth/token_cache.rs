@@ -1,6 +1,7 @@
 //! [`TokenCache`]: one token, fetched once for everybody, renewed before it ends.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -39,7 +40,7 @@ pub(super) trait TokenSource: Send + Sync {
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) message: String,
-    pub(super) help: &'static str,
+    pub(super) help: Cow<'static, str>,
     pub(super) status: Option<u16>,
 }
 
@@ -55,6 +56,8 @@ struct Shared {
     source: Box<dyn TokenSource>,
     clock: Clock,
     state: Mutex<State>,
+    /// How long before its end a token is renewed at most.
+    max_refresh_ahead: Duration,
     /// Held during a fetch.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
@@ -77,10 +80,20 @@ struct Held {
 
 impl TokenCache {
     pub(super) fn new(source: Box<dyn TokenSource>, clock: Clock) -> Self {
+        Self::with_ahead(source, clock, MAX_REFRESH_AHEAD)
+    }
+
+    /// Renews at four fifths of a token's life however long that is, as kubelet does.
+    pub(super) fn renewing_at_four_fifths(source: Box<dyn TokenSource>, clock: Clock) -> Self {
+        Self::with_ahead(source, clock, Duration::MAX)
+    }
+
+    fn with_ahead(source: Box<dyn TokenSource>, clock: Clock, max_refresh_ahead: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 source,
                 clock,
+                max_refresh_ahead,
                 state: Mutex::default(),
                 fetching: Arc::default(),
             }),
@@ -96,7 +109,9 @@ impl TokenCache {
             let state = self.shared.state();
             match &state.held {
                 Some(held) if held.is_valid(now) && held.satisfies(freshness, now) => {
-                    if held.should_be_renewed(now) && !state.is_pausing(now) {
+                    if held.should_be_renewed(now, self.shared.max_refresh_ahead)
+                        && !state.is_pausing(now)
+                    {
                         self.renew_in_background();
                     }
                     return Ok(held.token.clone());
@@ -133,7 +148,7 @@ impl Shared {
             Err(_) => Err(Failure {
                 kind: ErrorKind::Timeout,
                 message: format!("no token within {FETCH_LIMIT:?}"),
-                help: "check that login.microsoftonline.com can be reached, or log in again",
+                help: "check that login.microsoftonline.com can be reached, or log in again".into(),
                 status: None,
             }),
         };
@@ -201,19 +216,32 @@ impl Held {
         }
     }
 
-    fn should_be_renewed(&self, now: SystemTime) -> bool {
+    fn should_be_renewed(&self, now: SystemTime, max_ahead: Duration) -> bool {
         let Some(end) = self.token.expires_at() else {
             return false;
         };
         let life = end.duration_since(self.fetched_at).unwrap_or_default();
-        let ahead = (life / 5).min(MAX_REFRESH_AHEAD);
+        let ahead = (life / 5).min(max_ahead);
         end.duration_since(now).is_ok_and(|left| left <= ahead)
     }
 }
 
 impl Failure {
+    /// What `error` and its causes say.
+    pub(super) fn of(error: &Error) -> Self {
+        Self {
+            kind: error.kind(),
+            message: error.report(),
+            help: error.help().unwrap_or_default().to_owned().into(),
+            status: error.status(),
+        }
+    }
+
     fn to_error(&self) -> Error {
-        let error = Error::new(self.kind, self.message.clone()).with_help(self.help);
+        let mut error = Error::new(self.kind, self.message.clone());
+        if !self.help.is_empty() {
+            error = error.with_help(self.help.clone());
+        }
         match self.status {
             Some(status) => error.with_status(status),
             None => error,

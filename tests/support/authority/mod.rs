@@ -13,6 +13,7 @@ mod faults;
 mod key;
 mod server;
 mod token;
+pub mod token_endpoint;
 
 use std::{
     collections::HashMap,
@@ -29,6 +30,7 @@ pub use directory::Directory;
 pub use faults::Fault;
 pub use key::{Algorithm, SigningKey};
 pub use token::{TokenBuilder, now};
+pub use token_endpoint::{Asked, Refusal, Scripted, TextOrNumber, TokenEndpoint};
 
 /// The tenant of the authority.
 pub const TENANT: &str = "7d5a0c4e-3d0c-4f5e-9a53-0d6f0a4f2b11";
@@ -55,6 +57,7 @@ struct State {
     /// What new tokens are signed with.
     current: SigningKey,
     directory: Directory,
+    token_endpoint: TokenEndpoint,
     fault: Option<Fault>,
     requests: HashMap<String, usize>,
 }
@@ -80,6 +83,7 @@ impl Authority {
                 published: vec![key.clone()],
                 current: key,
                 directory: Directory::default(),
+                token_endpoint: TokenEndpoint::default(),
                 fault: None,
                 requests: HashMap::new(),
             }),
@@ -186,6 +190,11 @@ impl Authority {
     /// Changes who is a member of what.
     pub fn directory(&self, change: impl FnOnce(&mut Directory)) {
         change(&mut self.shared.state().directory);
+    }
+
+    /// Changes who can sign in, and how that goes; or looks at what was asked.
+    pub fn token_endpoint<T>(&self, look: impl FnOnce(&mut TokenEndpoint) -> T) -> T {
+        look(&mut self.shared.state().token_endpoint)
     }
 
     /// What goes wrong from the next request on; `None`: nothing.

@@ -19,14 +19,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Shared, TENANT, faults::Fault};
+use super::{Shared, TENANT, faults::Fault, token_endpoint};
 
 /// Where the keys are, for v1 and v2 alike.
 pub(super) const KEYS_PATH: &str = "/common/discovery/keys";
 /// No question here is longer.
 const MAX_QUESTION: usize = 64 * 1024;
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     // Dropped with this task: an authority that is gone answers nobody.
@@ -75,6 +75,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Respo
     }
     let question = Limited::new(body, MAX_QUESTION).collect().await;
     let question = question.map_err(io::Error::other)?.to_bytes();
+    if let Some(answer) = token_endpoint::answer(shared, &path, &head.headers, &question) {
+        return answer;
+    }
     let question: Value = serde_json::from_slice(&question).unwrap_or_default();
     if fault == Some(Fault::GroupsRefused) {
         return Ok(error(StatusCode::FORBIDDEN, "Authorization_RequestDenied"));
@@ -130,15 +133,8 @@ fn published(shared: &Shared, path: &str, fault: Option<Fault>) -> Option<Respon
     ))
 }
 
-/// `/v1.0/{users,servicePrincipals}/{id}/getMemberGroups` of Graph, `…/getMemberGroups` of Arc, and tokens for the
-/// agent itself.
+/// `/v1.0/{users,servicePrincipals}/{id}/getMemberGroups` of Graph, `…/getMemberGroups` of Arc.
 fn groups(shared: &Shared, path: &str, question: &Value, shows_a_token: bool) -> Response<Body> {
-    if path == format!("/{TENANT}/oauth2/v2.0/token") {
-        return json_answer(
-            StatusCode::OK,
-            &json!({ "token_type": "Bearer", "expires_in": 3_600, "access_token": "token-of-the-agent" }),
-        );
-    }
     let Some(subject) = path.strip_suffix("/getMemberGroups") else {
         return not_found();
     };
@@ -171,7 +167,7 @@ fn error(status: StatusCode, code: &str) -> Response<Body> {
     )
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
+pub(super) fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     let mut response = text(status, value.to_string());
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -180,7 +176,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Response<Body> {
     response
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Full::new(text.into()).boxed_unsync());
     *response.status_mut() = status;
     response
