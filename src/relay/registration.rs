@@ -138,7 +138,7 @@ impl Registration {
 
     async fn connect(&self) -> Result<(WebSocket<NetStream>, RelayToken)> {
         let attempt = async {
-            let token = self.token()?;
+            let token = self.token().await?;
             let endpoint = self.hybrid_connection.endpoint();
             let stream = self.connector.connect(endpoint, Alpn::Http1).await?;
             let target = self
@@ -166,9 +166,10 @@ impl Registration {
         })
     }
 
-    fn token(&self) -> Result<RelayToken> {
-        self.credential
-            .token(&self.hybrid_connection, (self.clock)())
+    async fn token(&self) -> Result<RelayToken> {
+        let now = (self.clock)();
+        let grant = self.credential.grant(&self.hybrid_connection, now).await?;
+        Ok(grant.token().clone())
     }
 
     /// Serves the control channel until it is lost (an error) or the listener stops.
@@ -294,7 +295,14 @@ impl Registration {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let token = match self.token() {
+        let fetched = timeout(RENEWAL_FETCH_LIMIT, self.token()).await;
+        let fetched = fetched.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no new token for the relay within {RENEWAL_FETCH_LIMIT:?}"),
+            ))
+        });
+        let token = match fetched {
             Ok(token) => token,
             Err(error) if renewal.try_again(Instant::now()) => {
                 debug!(error = error.report(), "could not renew the token yet");
@@ -424,6 +432,9 @@ const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
 
 /// Then the channel is given up: a new one begins with a new token.
 const RENEWAL_TRIES: u32 = 3;
+
+/// A source that has to ask somebody holds up the channel meanwhile: senders wait. It should have fetched ahead.
+const RENEWAL_FETCH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Three tries fit into [`RENEWAL_MARGIN`].
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);
