@@ -44,7 +44,7 @@ impl Channel {
         );
         let (ours, theirs) = duplex(256 * 1024);
         let served = tokio::spawn(async move {
-            let token = registration.token()?;
+            let token = registration.token().await?;
             let socket = WebSocket::new(ours, Role::Client, Bytes::new());
             registration.serve(socket, token).await
         });
