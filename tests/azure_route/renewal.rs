@@ -90,7 +90,7 @@ async fn a_token_that_the_relay_refuses_is_replaced_in_the_same_dial() {
 async fn upgraded(cluster: &ClusterConnect) -> TokioIo<Upgraded> {
     let request = Request::get(ECHO_PATH)
         .header(header::CONNECTION, "Upgrade")
-        .header(header::UPGRADE, "raw");
+        .header(header::UPGRADE, "SPDY/3.1");
     let response = send(cluster, request, Bytes::new()).await;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     TokioIo::new(hyper::upgrade::on(response).await.expect("an upgrade"))
