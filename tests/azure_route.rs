@@ -116,15 +116,22 @@ async fn a_token_of_the_clusters_own_is_announced() {
 #[tokio::test]
 async fn a_cloud_is_what_its_resource_manager_says() {
     let bed = Bed::start(HOURS).await;
-    // The fixture's clouds are elsewhere.
-    let error = ArmClient::cloud_from_metadata(bed.connector.clone(), bed.arm.url())
+    let cloud = ArmClient::cloud_from_metadata(bed.connector.clone(), bed.arm.url())
         .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Protocol);
-    assert!(
-        error.report().contains("none of the clouds"),
-        "{}",
-        error.report()
+        .unwrap();
+    assert_eq!(cloud.resource_manager(), bed.arm.url());
+    assert_eq!(cloud.authority(), "https://login.local.contoso.com");
+    assert_eq!(cloud.relay_suffix(), "servicebus.local.contoso.com");
+    assert_eq!(
+        cloud.resource_manager_scope(),
+        "https://management.local.contoso.com//.default"
     );
     assert_eq!(bed.arm.requests().pop().unwrap().version, "2022-09-01");
+
+    // What is no resource manager describes no cloud.
+    let error = ArmClient::cloud_from_metadata(bed.connector.clone(), bed.authority.url())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused);
+    assert!(error.help().is_some());
 }

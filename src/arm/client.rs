@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -38,13 +38,16 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// How long a call goes on trying what may pass: the waits 1, 2, 5 and 10 s fit in, and a user still waits.
 const RETRY_LIMIT: Duration = Duration::from_secs(20);
 
+/// The resource manager counts requests by the hour: it has no reason to name a longer wait.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(3600);
+
 /// Answers have some 20 KiB: a credential has kubeconfigs in it, a cluster whatever extensions add.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// Asks Azure Resource Manager about connected clusters. Cheap to clone.
 ///
 /// What may pass by itself (a network failure, 408, 429, 5xx) is tried again for 20 seconds, with the waits that the
-/// service asks for. A version of the interface that the service does not know is followed by an older one. Every
+/// service asks for; after a 429 that asks for a longer one, calls fail at once until it is over. A version of the interface that the service does not know is followed by an older one. Every
 /// request carries the same correlation id, and every error the id under which the service logged it.
 ///
 /// ```no_run
@@ -74,7 +77,14 @@ pub struct ArmClient {
     correlation_id: String,
     /// The place in [`API_VERSIONS`] of the newest that the service knows, as far as was seen.
     version: Arc<AtomicUsize>,
+    throttle: Arc<Mutex<Option<Throttle>>>,
     jitter: Jitter,
+}
+
+/// The service has asked to be left alone for longer than a call goes on.
+struct Throttle {
+    until: Instant,
+    failure: Failure,
 }
 
 /// A question about a cluster.
@@ -99,6 +109,7 @@ impl ArmClient {
             token: Arc::new(token),
             correlation_id: Uuid::new_v4().to_string(),
             version: Arc::default(),
+            throttle: Arc::default(),
             jitter: random_jitter,
         }
     }
@@ -172,6 +183,9 @@ impl ArmClient {
     /// Asks until there is an answer that will not change by itself.
     async fn ask(&self, question: &Question<'_>) -> Result<Answer> {
         let started = Instant::now();
+        if let Some(failure) = self.throttled(started) {
+            return Ok(Err(failure));
+        }
         let mut backoff = Backoff::new(self.jitter);
         let mut freshness = Freshness::Cached;
         loop {
@@ -201,6 +215,9 @@ impl ArmClient {
                 _ => return answer,
             };
             if started.elapsed() + wait > RETRY_LIMIT {
+                if let Ok(Err(failure)) = &answer {
+                    self.remember(failure);
+                }
                 return answer;
             }
             tracing::info!(
@@ -209,6 +226,28 @@ impl ArmClient {
                 "no answer from Azure Resource Manager"
             );
             sleep(wait).await;
+        }
+    }
+
+    /// The refusal of before, while the time has not come that it named.
+    fn throttled(&self, now: Instant) -> Option<Failure> {
+        let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        let Throttle { until, failure } = throttle.as_ref()?;
+        (*until > now).then(|| {
+            let mut failure = failure.clone();
+            failure.retry_after = Some(*until - now);
+            failure
+        })
+    }
+
+    /// Whoever asks too often is to stop asking, all of this client's callers together.
+    fn remember(&self, failure: &Failure) {
+        if let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (failure.status, failure.retry_after) {
+            let wait = wait.min(LONGEST_THROTTLE);
+            *self.throttle.lock().unwrap_or_else(PoisonError::into_inner) = Some(Throttle {
+                until: Instant::now() + wait,
+                failure: failure.clone(),
+            });
         }
     }
 

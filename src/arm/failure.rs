@@ -18,7 +18,7 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const MAX_TEXT: usize = 1024;
 
 /// An answer that is no success.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) status: StatusCode,
     pub(super) code: String,
@@ -155,7 +155,7 @@ impl Failure {
             (429, _) => (
                 ErrorKind::Refused,
                 match self.retry_after {
-                    Some(wait) => format!("too many requests: try again in {wait:?}"),
+                    Some(wait) => format!("too many requests: try again in {} seconds", wait.as_secs() + 1),
                     None => "too many requests: try again in some minutes".to_owned(),
                 },
             ),

@@ -172,8 +172,8 @@ impl RelayCredential {
         Ok(Self(Source::Finished(RelayToken::sas(token)?)))
     }
 
-    /// Tokens that `source` gets. It also says which hybrid connection each is for; the one that a sender was made
-    /// with is then a name only.
+    /// Tokens that `source` gets. It also says which hybrid connection each is for: a sender connects there, and the
+    /// one that it was made with is a name only. A listener stays at its own.
     pub fn refreshing(source: Arc<dyn RelayTokenSource>) -> Self {
         Self(Source::Refreshing(source))
     }

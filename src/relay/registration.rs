@@ -19,7 +19,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
-    HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayToken,
+    HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayGrant, RelayToken,
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
     handshake::{Party, Upgrade},
     incoming::Dialler,
@@ -138,7 +138,7 @@ impl Registration {
 
     async fn connect(&self) -> Result<(WebSocket<NetStream>, RelayToken)> {
         let attempt = async {
-            let token = self.token().await?;
+            let grant = self.grant().await?;
             let endpoint = self.hybrid_connection.endpoint();
             let stream = self.connector.connect(endpoint, Alpn::Http1).await?;
             let target = self
@@ -148,12 +148,18 @@ impl Registration {
                 party: Party::Listener,
                 endpoint,
                 target: &target,
-                token: Some(&token),
+                token: Some(grant.token()),
                 headers: &HeaderMap::new(),
             }
             .perform(stream)
-            .await?;
-            Ok((socket, token))
+            .await
+            .inspect_err(|error| {
+                if error.is_unauthorized() {
+                    // The next registration is to have another, if there is one.
+                    let _ = self.credential.refused(&grant);
+                }
+            })?;
+            Ok((socket, grant.token().clone()))
         };
         timeout(CONNECT_LIMIT, attempt).await.unwrap_or_else(|_| {
             Err(Error::new(
@@ -166,10 +172,14 @@ impl Registration {
         })
     }
 
-    async fn token(&self) -> Result<RelayToken> {
+    /// The token is what counts: a listener stays where it was told to listen.
+    async fn grant(&self) -> Result<RelayGrant> {
         let now = (self.clock)();
-        let grant = self.credential.grant(&self.hybrid_connection, now).await?;
-        Ok(grant.token().clone())
+        self.credential.grant(&self.hybrid_connection, now).await
+    }
+
+    async fn token(&self) -> Result<RelayToken> {
+        Ok(self.grant().await?.token().clone())
     }
 
     /// Serves the control channel until it is lost (an error) or the listener stops.

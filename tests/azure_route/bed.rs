@@ -45,7 +45,7 @@ pub struct Bed {
     pub authority: Authority,
     pub arm: FakeArm,
     pub stand_in: StandIn,
-    pub relay: RelayServer,
+    _relay: RelayServer,
     pub connector: Connector,
     agent: JoinHandle<()>,
 }
@@ -138,16 +138,10 @@ impl Bed {
             authority,
             arm,
             stand_in,
-            relay,
+            _relay: relay,
             connector,
             agent,
         }
-    }
-
-    /// Ends the agent; the relay soon knows.
-    pub async fn stop_agent(&mut self) {
-        self.agent.abort();
-        let _ = (&mut self.agent).await;
     }
 
     pub fn cloud(&self) -> Cloud {

@@ -1,6 +1,6 @@
 //! What goes wrong is said at once, with the reason and what to do.
 
-use arc_cluster_connect::{Error, ErrorKind, tunnel::Preflight};
+use arc_cluster_connect::{Error, ErrorKind, arm::ArmClient, tunnel::Preflight};
 use http::StatusCode;
 
 use super::{
@@ -120,17 +120,21 @@ async fn what_passes_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_too_long_is_the_callers_to_wait() {
+async fn a_wait_that_is_too_long_is_the_callers_to_wait_and_kept_to() {
     let bed = Bed::start(HOURS).await;
     let busy = Fault::Refusal {
         status: 429,
         code: "TooManyRequests",
-        headers: vec![("retry-after", "300".to_owned())],
+        headers: vec![("retry-after", "305".to_owned())],
     };
     bed.arm.fail(Question::Cluster, usize::MAX, busy);
-    let error = refused(&bed).await;
-    assert!(error.is_retryable());
-    assert!(error.help().unwrap().contains("300s"), "{:?}", error.help());
+    let arm = ArmClient::new(bed.connector.clone(), bed.cloud(), bed.person());
+    for _ in 0..3 {
+        let error = arm.connected_cluster(&bed.id).await.unwrap_err();
+        assert!(error.is_retryable());
+        let help = error.help().unwrap();
+        assert!(help.contains("try again in 30"), "{help}");
+    }
     assert_eq!(bed.arm.requests().len(), 1);
 }
 

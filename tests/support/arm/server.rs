@@ -71,7 +71,7 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> io::Result<Resp
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
     if path == "/metadata/endpoints" {
-        return Ok(json_answer(200, &answer::metadata()));
+        return Ok(json_answer(200, &answer::metadata(&text("host"))));
     }
     if text("authorization") != format!("Bearer {ARM_TOKEN}") {
         return Ok(refusal(401, "InvalidAuthenticationToken"));
