@@ -101,7 +101,6 @@ impl HttpRequest {
     }
 
     /// Sets the largest body, in bytes, that is read.
-    #[cfg(any(feature = "agent", test))]
     pub(crate) fn with_max_body(mut self, max_body: usize) -> Self {
         self.max_body = max_body;
         self
