@@ -51,7 +51,7 @@ mod error;
 pub use auth::AuthProvider;
 pub use error::{Error, ErrorKind, Result};
 pub use kubeconfig::KubeconfigBuilder;
-pub use tunnel::Tunnel;
+pub use tunnel::{ClusterConnect, Tunnel};
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -29,6 +29,7 @@ const RE_EXPORTS: &[(&str, &str)] = &[
     ("AuthProvider", "auth"),
     ("KubeconfigBuilder", "kubeconfig"),
     ("Tunnel", "tunnel"),
+    ("ClusterConnect", "tunnel"),
 ];
 
 #[test]

@@ -267,6 +267,7 @@ const MAX_LENGTH: usize = 16 * 1024;
 mod tests {
     use std::time::SystemTime;
 
+    use futures_util::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
@@ -276,8 +277,12 @@ mod tests {
     fn token(parsed: &ConnectionString) -> String {
         let hybrid_connection = parsed.hybrid_connection().unwrap();
         let now = SystemTime::UNIX_EPOCH;
-        let token = parsed.credential().token(&hybrid_connection, now).unwrap();
-        token.secret().to_owned()
+        let grant = parsed
+            .credential()
+            .grant(&hybrid_connection, now)
+            .now_or_never();
+        let grant = grant.expect("nobody is asked").unwrap();
+        grant.token().secret().to_owned()
     }
 
     #[test]

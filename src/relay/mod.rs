@@ -51,7 +51,7 @@ mod tests;
 
 pub use address::HybridConnection;
 pub use connection_string::ConnectionString;
-pub use credential::{RelayCredential, RelayToken};
+pub use credential::{RelayCredential, RelayGrant, RelayToken, RelayTokenSource};
 pub use incoming::IncomingConnection;
 pub use listener::RelayListener;
 pub use sas::SasRule;

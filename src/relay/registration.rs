@@ -19,7 +19,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
 use super::{
-    HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayToken,
+    HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayGrant, RelayToken,
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
     handshake::{Party, Upgrade},
     incoming::Dialler,
@@ -138,7 +138,7 @@ impl Registration {
 
     async fn connect(&self) -> Result<(WebSocket<NetStream>, RelayToken)> {
         let attempt = async {
-            let token = self.token()?;
+            let grant = self.grant().await?;
             let endpoint = self.hybrid_connection.endpoint();
             let stream = self.connector.connect(endpoint, Alpn::Http1).await?;
             let target = self
@@ -148,12 +148,18 @@ impl Registration {
                 party: Party::Listener,
                 endpoint,
                 target: &target,
-                token: Some(&token),
+                token: Some(grant.token()),
                 headers: &HeaderMap::new(),
             }
             .perform(stream)
-            .await?;
-            Ok((socket, token))
+            .await
+            .inspect_err(|error| {
+                if error.is_unauthorized() {
+                    // The next registration is to have another, if there is one.
+                    let _ = self.credential.refused(&grant);
+                }
+            })?;
+            Ok((socket, grant.token().clone()))
         };
         timeout(CONNECT_LIMIT, attempt).await.unwrap_or_else(|_| {
             Err(Error::new(
@@ -166,9 +172,14 @@ impl Registration {
         })
     }
 
-    fn token(&self) -> Result<RelayToken> {
-        self.credential
-            .token(&self.hybrid_connection, (self.clock)())
+    /// The token is what counts: a listener stays where it was told to listen.
+    async fn grant(&self) -> Result<RelayGrant> {
+        let now = (self.clock)();
+        self.credential.grant(&self.hybrid_connection, now).await
+    }
+
+    async fn token(&self) -> Result<RelayToken> {
+        Ok(self.grant().await?.token().clone())
     }
 
     /// Serves the control channel until it is lost (an error) or the listener stops.
@@ -294,7 +305,14 @@ impl Registration {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let token = match self.token() {
+        let fetched = timeout(RENEWAL_FETCH_LIMIT, self.token()).await;
+        let fetched = fetched.unwrap_or_else(|_| {
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no new token for the relay within {RENEWAL_FETCH_LIMIT:?}"),
+            ))
+        });
+        let token = match fetched {
             Ok(token) => token,
             Err(error) if renewal.try_again(Instant::now()) => {
                 debug!(error = error.report(), "could not renew the token yet");
@@ -424,6 +442,9 @@ const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
 
 /// Then the channel is given up: a new one begins with a new token.
 const RENEWAL_TRIES: u32 = 3;
+
+/// A source that has to ask somebody holds up the channel meanwhile: senders wait. It should have fetched ahead.
+const RENEWAL_FETCH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Three tries fit into [`RENEWAL_MARGIN`].
 const RENEWAL_RETRY: Duration = Duration::from_secs(30);

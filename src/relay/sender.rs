@@ -8,7 +8,8 @@ use tracing::{Instrument, debug, info_span};
 use uuid::Uuid;
 
 use super::{
-    HybridConnection, RelayCredential, RelayStream,
+    HybridConnection, RelayCredential, RelayGrant, RelayStream,
+    credential::Renewable,
     handshake::{Party, Upgrade},
 };
 use crate::{
@@ -67,7 +68,7 @@ impl RelaySender {
         self
     }
 
-    /// The hybrid connection that this sender connects to.
+    /// The hybrid connection that this sender connects to, unless its credential's source names another.
     pub fn hybrid_connection(&self) -> &HybridConnection {
         &self.hybrid_connection
     }
@@ -107,20 +108,41 @@ impl RelaySender {
     }
 
     async fn attempt(&self, id: Uuid) -> Result<RelayStream> {
-        let token = self
-            .credential
-            .token(&self.hybrid_connection, SystemTime::now())?;
-        let endpoint = self.hybrid_connection.endpoint();
+        let grant = self.grant().await?;
+        match self.attempt_with(id, &grant).await {
+            // The key may have been changed since the token was made: a source is asked for another, once.
+            Err(error)
+                if error.is_unauthorized() && self.credential.refused(&grant) == Renewable::Yes =>
+            {
+                let another = self.grant().await?;
+                if another.token().secret() == grant.token().secret() {
+                    return Err(error);
+                }
+                debug!(error = error.report(), "trying a new token");
+                self.attempt_with(id, &another).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn grant(&self) -> Result<RelayGrant> {
+        self.credential
+            .grant(&self.hybrid_connection, SystemTime::now())
+            .await
+    }
+
+    async fn attempt_with(&self, id: Uuid, grant: &RelayGrant) -> Result<RelayStream> {
+        let endpoint = grant.hybrid_connection().endpoint();
         let stream = self.connector.connect(endpoint, Alpn::Http1).await?;
         let peer = stream.peer_addr().ok();
-        let target = self
-            .hybrid_connection
+        let target = grant
+            .hybrid_connection()
             .request_target("connect", &id.to_string());
         let socket = Upgrade {
             party: Party::Sender,
             endpoint,
             target: &target,
-            token: Some(&token),
+            token: Some(grant.token()),
             headers: &self.headers,
         }
         .perform(stream)

@@ -3,6 +3,7 @@
 //! | | dials through | |
 //! |---|---|---|
 //! | [`RelayTunnel`] | an Azure Relay hybrid connection | the agent needs no inbound connection |
+//! | [`ClusterConnect`] | the relay that Azure Resource Manager names for a cluster | as Azure Arc has it |
 //! | [`DirectTunnel`] | TCP, with or without TLS | the agent can be reached |
 //! | [`TunnelServer`] | nothing: it serves a byte pipe | the agent's side of both |
 //!
@@ -11,6 +12,7 @@
 
 pub mod mux;
 
+mod cluster_connect;
 mod connector;
 mod direct;
 #[cfg(feature = "kube")]
@@ -27,6 +29,7 @@ mod target;
 
 use async_trait::async_trait;
 
+pub use cluster_connect::{ClusterConnect, ClusterConnectBuilder, Preflight};
 pub use connector::TunnelConnector;
 pub use direct::DirectTunnel;
 #[cfg(feature = "kube")]
@@ -38,7 +41,7 @@ pub use server::{IncomingTunnelStream, TunnelServer};
 pub(crate) use splice::LINGER_LIMIT;
 #[cfg(any(feature = "agent", feature = "proxy"))]
 pub(crate) use splice::splice;
-pub use status::{StateStream, TunnelState, TunnelStatus};
+pub use status::{CredentialStatus, StateStream, TunnelState, TunnelStatus};
 pub use stream::TunnelStream;
 pub use target::{OpenOptions, Target};
 
@@ -137,6 +140,7 @@ const _: () = {
     const fn is_unpin_send_and_static<T: Unpin + Send + 'static>() {}
     is_send_and_sync::<dyn Tunnel>();
     is_send_and_sync::<RelayTunnel>();
+    is_send_and_sync::<ClusterConnect>();
     is_send_and_sync::<DirectTunnel>();
     is_send_and_sync::<TunnelConnector>();
     is_send_and_sync::<TunnelServer>();

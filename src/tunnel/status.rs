@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_core::Stream;
@@ -28,6 +28,20 @@ pub struct TunnelStatus {
     pub bytes_sent: u64,
     /// Bytes of stream payload received since the tunnel was made, over all its connections.
     pub bytes_received: u64,
+    /// The credential for the relay, where the tunnel gets a new one from time to time.
+    pub credential: Option<CredentialStatus>,
+}
+
+/// How it stands with a credential that is replaced before it ends.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CredentialStatus {
+    /// When the relay stops taking the present one.
+    pub expires_at: SystemTime,
+    /// How many have come so far, the first included.
+    pub issued: u64,
+    /// Why the last attempt to get the next one failed, if it did. It is tried again by itself.
+    pub failure: Option<Arc<Error>>,
 }
 
 impl TunnelStatus {
@@ -40,6 +54,7 @@ impl TunnelStatus {
             live_streams: 0,
             bytes_sent: 0,
             bytes_received: 0,
+            credential: None,
         }
     }
 }

@@ -14,13 +14,18 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::{task::JoinHandle, time::timeout};
 
 use self::{
     shared::{Cause, Phase, Shared},
     worker::Worker,
 };
-use super::{OpenOptions, StateStream, Target, TunnelStatus, TunnelStream, mux, stream::BytePipe};
+use super::{
+    OpenOptions, StateStream, Target, TunnelStatus, TunnelStream,
+    mux::{self, Session},
+    stream::BytePipe,
+};
 use crate::{
     Error, ErrorKind, Result,
     net::{Jitter, random_jitter},
@@ -104,8 +109,35 @@ impl Supervisor {
         }
     }
 
+    /// Waits until there is a connection, dialling first where none stands, as an opening does.
+    pub(super) async fn connect(&self) -> Result<()> {
+        let mut stage = Stage::Connection(None);
+        let connect = self.with_session(&mut stage, |_| async { Ok(()) });
+        match timeout(OPEN_LIMIT, connect).await {
+            Ok(result) => result,
+            Err(_) => Err(self.open_timeout(OPEN_LIMIT, stage)),
+        }
+    }
+
+    /// For a task beside the tunnel that knows more than the tunnel: when to renew, and when to doubt.
+    pub(super) fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
     async fn open_unlimited(&self, target: &Target, stage: &mut Stage) -> Result<TunnelStream> {
         let metadata = Bytes::copy_from_slice(target.as_str().as_bytes());
+        let open = |session: Session| {
+            let metadata = metadata.clone();
+            async move { session.open(metadata).await }
+        };
+        self.with_session(stage, open).await.map(TunnelStream::from)
+    }
+
+    /// Does `what` with the session of the connection, once there is one.
+    async fn with_session<T, F>(&self, stage: &mut Stage, what: impl Fn(Session) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut phases = self.shared.phases();
         let mut news = News::Old;
         let mut demanded = false;
@@ -116,8 +148,8 @@ impl Supervisor {
                 Phase::Idle | Phase::Connecting { .. } => {}
                 Phase::Connected(session) => {
                     *stage = Stage::Stream;
-                    match session.open(metadata.clone()).await {
-                        Ok(stream) => return Ok(TunnelStream::from(stream)),
+                    match what(session.clone()).await {
+                        Ok(done) => return Ok(done),
                         // The connection was lost in this instant; the worker is about to say so.
                         Err(error) if session.is_closed() || session.is_going_away() => {
                             *stage = Stage::Connection(Some(Arc::new(error)));
@@ -177,6 +209,30 @@ impl Supervisor {
             );
             *worker = Some(tokio::spawn(task.run()));
         }
+    }
+}
+
+/// Acts on a tunnel's connection without keeping the tunnel alive.
+#[derive(Clone)]
+pub(super) struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// Puts a new connection in place of the present one, whose streams live on in it to their end.
+    pub(super) fn renew(&self) {
+        self.0.demand_renewal();
+    }
+
+    /// Takes no connection for granted: each must give a sign of life within `limit` or is closed, and a dial that
+    /// waits begins now.
+    pub(super) async fn doubt(&self, limit: Duration) {
+        self.0.demand_dial();
+        let sessions = self.0.sessions();
+        let probes = sessions.iter().map(|session| async move {
+            if timeout(limit, session.probe()).await.is_err() {
+                session.close("the peer gave no sign of life");
+            }
+        });
+        join_all(probes).await;
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod api_server;
+pub mod arm;
 pub mod authority;
 pub mod embedded;
 pub mod installation;

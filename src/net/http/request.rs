@@ -56,7 +56,6 @@ impl HttpRequest {
     }
 
     /// A `POST` of a JSON value to an `https` URL.
-    #[cfg(feature = "agent")]
     pub(crate) fn post_json(url: impl Into<String>, value: &serde_json::Value) -> Self {
         let json = HeaderValue::from_static("application/json");
         Self::new(Method::POST, url)
@@ -85,7 +84,6 @@ impl HttpRequest {
     }
 
     /// Adds a bearer token.
-    #[cfg(feature = "agent")]
     pub(crate) fn with_bearer(self, token: &str) -> Result<Self> {
         self.with_authorization(&format!("Bearer {token}"))
     }
@@ -103,7 +101,6 @@ impl HttpRequest {
     }
 
     /// Sets the largest body, in bytes, that is read.
-    #[cfg(any(feature = "agent", test))]
     pub(crate) fn with_max_body(mut self, max_body: usize) -> Self {
         self.max_body = max_body;
         self

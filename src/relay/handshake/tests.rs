@@ -1,8 +1,10 @@
+use std::time::{Duration, SystemTime};
+
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::relay::{HybridConnection, RelayCredential, SasRule, websocket::Event};
+use crate::relay::{HybridConnection, SasRule, websocket::Event};
 
 fn endpoint() -> Endpoint {
     Endpoint::new("relay.example", 443, Security::Tls)
@@ -10,9 +12,10 @@ fn endpoint() -> Endpoint {
 
 fn token() -> RelayToken {
     let hybrid_connection = HybridConnection::new(endpoint(), "hyco").unwrap();
-    RelayCredential::from(SasRule::new("rule", "key").unwrap())
-        .token(&hybrid_connection, std::time::SystemTime::now())
+    let end = SystemTime::now() + Duration::from_secs(3600);
+    SasRule::new("rule", "key")
         .unwrap()
+        .sign(&hybrid_connection, end)
 }
 
 /// Performs a handshake as a sender against a peer that answers with `answer(request head)`.

@@ -1,5 +1,9 @@
-use std::net::Ipv4Addr;
+use std::{
+    net::Ipv4Addr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::{
@@ -11,7 +15,10 @@ use tokio::{
 use super::*;
 use crate::{
     net::{Endpoint, Security},
-    relay::{SasRule, incoming::MAX_BACKGROUND_REJECTIONS, tests::connector, websocket::Role},
+    relay::{
+        RelayTokenSource, SasRule, incoming::MAX_BACKGROUND_REJECTIONS, tests::connector,
+        websocket::Role,
+    },
 };
 
 /// A control channel that is served, and the relay's end of it.
@@ -44,7 +51,7 @@ impl Channel {
         );
         let (ours, theirs) = duplex(256 * 1024);
         let served = tokio::spawn(async move {
-            let token = registration.token()?;
+            let token = registration.token().await?;
             let socket = WebSocket::new(ours, Role::Client, Bytes::new());
             registration.serve(socket, token).await
         });
@@ -172,6 +179,43 @@ async fn a_finished_token_is_not_sent_again() {
     let mut channel = Channel::open_with(9, RelayCredential::sas_token(token.secret()).unwrap());
     let quiet = timeout(Duration::from_secs(3600), channel.receive()).await;
     assert!(quiet.is_err());
+}
+
+/// Signs for an hour each time, but for one question that it never answers.
+struct Slow {
+    clock: WallClock,
+    asked: AtomicUsize,
+    silent_at: usize,
+}
+
+#[async_trait]
+impl RelayTokenSource for Slow {
+    async fn grant(&self) -> Result<RelayGrant> {
+        if self.asked.fetch_add(1, Ordering::SeqCst) == self.silent_at {
+            std::future::pending::<()>().await;
+        }
+        let elsewhere = Endpoint::new("elsewhere.example", 9, Security::Plain);
+        let hybrid_connection = HybridConnection::new(elsewhere, "hyco/1")?;
+        let end = (self.clock)() + Duration::from_secs(3600);
+        let token = SasRule::new("rule", "key")?.sign(&hybrid_connection, end);
+        Ok(RelayGrant::new(hybrid_connection, token))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_asked_for_each_token_and_not_waited_for_long() {
+    let source = Slow {
+        clock: virtual_clock(),
+        asked: AtomicUsize::new(0),
+        silent_at: 1,
+    };
+    let mut channel = Channel::open_with(9, RelayCredential::refreshing(Arc::new(source)));
+    let start = Instant::now();
+    let message = channel.receive().await;
+    let token = message["renewToken"]["token"].as_str().unwrap();
+    assert!(token.contains("elsewhere.example"));
+    // Three quarters of an hour, the limit of a question, and the wait before the next.
+    assert_eq!(start.elapsed().as_secs(), 45 * 60 + 5 + 30);
 }
 
 #[test]

@@ -335,8 +335,9 @@ impl Relay {
         let found = self.entities.find(context.target.path);
         let claim = Claim {
             host: &context.host,
-            // Without a token for it nobody learns whether an entity exists.
-            path: found.map_or(&*context.path, |(entity, _)| entity.path()),
+            // What was asked for, with all that follows the entity's path: Arc's tokens are for a path below that on
+            // which the agent listens. And without a token for it nobody learns whether an entity exists.
+            path: &context.path,
             rights,
             now: self.now(),
         };

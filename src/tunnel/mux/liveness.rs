@@ -18,6 +18,8 @@ pub(super) struct Liveness {
     next_token: u64,
     outstanding: Option<(u64, Instant)>,
     round_trip: Option<Duration>,
+    /// Somebody wants to know now, and nothing has come since they asked.
+    asked: bool,
 }
 
 /// What a look at the clock gave.
@@ -40,7 +42,23 @@ impl Liveness {
             next_token: 1,
             outstanding: None,
             round_trip: None,
+            asked: false,
         }
+    }
+
+    /// Pings now; [`is_asked`](Self::is_asked) until something was received.
+    pub(super) fn ask(&mut self) {
+        self.ping_due = true;
+        self.asked = true;
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    /// Whether what was just received is the answer to [`ask`](Self::ask).
+    pub(super) fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {

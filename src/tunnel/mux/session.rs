@@ -83,6 +83,25 @@ impl Session {
         .await
     }
 
+    /// Pings the peer and waits until anything is heard from it: proof that it is still there, for whoever has a reason
+    /// to doubt it and no time to wait for the silence to be noticed. How long is for the caller to say.
+    ///
+    /// # Errors
+    /// Why the session ended before.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: nothing is undone, and the session goes on.
+    pub async fn probe(&self) -> Result<()> {
+        self.0.shared.with(|state| state.connection.probe());
+        self.until(|state| {
+            if let Some((error, _)) = state.connection.ended() {
+                return Some(Err(session_ended(error)));
+            }
+            (!state.connection.is_probing()).then_some(Ok(()))
+        })
+        .await
+    }
+
     /// How it goes.
     pub fn status(&self) -> SessionStatus {
         self.0.shared.with(|state| state.connection.status())

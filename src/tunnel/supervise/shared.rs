@@ -75,6 +75,7 @@ pub(super) struct Shared {
     phases: watch::Sender<Phase>,
     states: broadcast::Sender<TunnelState>,
     demand: Notify,
+    renewal: Notify,
     shutdown: CancellationToken,
     /// A task per living connection.
     connections: TaskTracker,
@@ -103,6 +104,7 @@ impl Shared {
             phases: watch::Sender::new(Phase::Idle),
             states: broadcast::Sender::new(STATE_BACKLOG),
             demand: Notify::new(),
+            renewal: Notify::new(),
             shutdown: CancellationToken::new(),
             connections: TaskTracker::new(),
             ledger: Mutex::default(),
@@ -143,9 +145,13 @@ impl Shared {
             let _ = self.demand.notified().now_or_never();
         }
         let state = phase.state();
-        self.phases.send_replace(phase);
-        // Nobody may be listening.
-        let _ = self.states.send(state);
+        let before = self.phases.send_replace(phase).state();
+        // A connection in place of another is no change for those who watch.
+        let connected = |state: &TunnelState| matches!(state, TunnelState::Connected);
+        if !(connected(&before) && connected(&state)) {
+            // Nobody may be listening.
+            let _ = self.states.send(state);
+        }
     }
 
     pub(super) fn demand_dial(&self) {
@@ -155,6 +161,18 @@ impl Shared {
     /// Resolves when an opening asked for a dial while the worker was waiting.
     pub(super) async fn demanded(&self) {
         self.demand.notified().await;
+    }
+
+    /// Asks for a connection in place of the present one; without one there is nothing to do.
+    pub(super) fn demand_renewal(&self) {
+        if matches!(*self.phases.borrow(), Phase::Connected(_)) {
+            self.renewal.notify_one();
+        }
+    }
+
+    /// Resolves when a renewal was asked for.
+    pub(super) async fn renewal_demanded(&self) {
+        self.renewal.notified().await;
     }
 
     pub(super) fn begin_shutdown(&self) {

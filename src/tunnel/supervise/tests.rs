@@ -4,13 +4,14 @@ mod closing;
 mod model;
 mod opening;
 mod redial;
+mod renewal;
 mod states;
 
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,13 +19,13 @@ use std::{
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy, duplex, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy, duplex, split},
     sync::mpsc,
     time::{Instant, sleep},
 };
 
 use super::*;
-use crate::tunnel::{TunnelState, mux::Session};
+use crate::tunnel::TunnelState;
 
 /// What one dial does.
 enum Step {
@@ -32,6 +33,8 @@ enum Step {
     Serve,
     /// The same, after a time.
     ServeAfter(Duration),
+    /// Serves until the bed freezes it: from then on nothing passes either way, and nothing says so.
+    Freezing,
     /// Connects to a far end that never says a byte.
     Silent,
     /// Fails in a way that passes.
@@ -48,6 +51,7 @@ struct Script {
     dials: Arc<Dials>,
     far_ends: mpsc::UnboundedSender<Session>,
     far_config: mux::Config,
+    frozen: Arc<AtomicBool>,
 }
 
 /// When dials started, and how many are going on.
@@ -94,9 +98,15 @@ impl Dial for Script {
         self.dials.starts.lock().unwrap().push(Instant::now());
         self.dials.running.fetch_add(1, Ordering::SeqCst);
         let _running = Running(&self.dials);
-        let step = self.steps.lock().unwrap().pop_front();
-        match step.unwrap_or(Step::Serve) {
-            Step::Serve => {}
+        let step = self
+            .steps
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Step::Serve);
+        let freezes = matches!(step, Step::Freezing);
+        match step {
+            Step::Serve | Step::Freezing => {}
             Step::ServeAfter(time) => sleep(time).await,
             Step::Silent => {
                 let (near, far) = duplex(64 * 1024);
@@ -125,7 +135,32 @@ impl Dial for Script {
         tokio::spawn(driver);
         tokio::spawn(echo_all(incoming));
         let _ = self.far_ends.send(session);
+        if freezes {
+            return Ok(Box::new(freezing(near, Arc::clone(&self.frozen))));
+        }
         Ok(Box::new(near))
+    }
+}
+
+/// A pipe in front of `far` that stops without a word.
+fn freezing(far: DuplexStream, frozen: Arc<AtomicBool>) -> DuplexStream {
+    let (near, middle) = duplex(64 * 1024);
+    let ((near_in, near_out), (far_in, far_out)) = (split(middle), split(far));
+    tokio::spawn(carry(near_in, far_out, Arc::clone(&frozen)));
+    tokio::spawn(carry(far_in, near_out, frozen));
+    near
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    frozen: Arc<AtomicBool>,
+) {
+    let mut piece = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut piece).await {
+        if !frozen.load(Ordering::SeqCst) {
+            to.write_all(&piece[..length]).await.unwrap();
+        }
     }
 }
 
@@ -144,6 +179,7 @@ struct Bed {
     supervisor: Supervisor,
     dials: Arc<Dials>,
     far_ends: mpsc::UnboundedReceiver<Session>,
+    frozen: Arc<AtomicBool>,
 }
 
 impl Bed {
@@ -154,18 +190,26 @@ impl Bed {
     fn with_far_config(steps: impl IntoIterator<Item = Step>, far_config: mux::Config) -> Self {
         let (sender, far_ends) = mpsc::unbounded_channel();
         let dials = Arc::new(Dials::default());
+        let frozen = Arc::new(AtomicBool::new(false));
         let mut supervisor = Supervisor::new(Script {
             steps: Mutex::new(steps.into_iter().collect()),
             dials: Arc::clone(&dials),
             far_ends: sender,
             far_config,
+            frozen: Arc::clone(&frozen),
         });
         supervisor.jitter = || 0;
         Self {
             supervisor,
             dials,
             far_ends,
+            frozen,
         }
+    }
+
+    /// What a network does under a machine that sleeps.
+    fn freeze(&self) {
+        self.frozen.store(true, Ordering::SeqCst);
     }
 
     async fn open(&self) -> Result<TunnelStream> {

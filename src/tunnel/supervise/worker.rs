@@ -10,7 +10,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::{
     Dial,
-    shared::{Cause, Phase, Shared},
+    shared::{Cause, MAX_DRAINING, Phase, Shared, leave},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -91,7 +91,7 @@ impl Worker {
                     info!("connected");
                     self.shared.publish(Phase::Connected(session.clone()));
                     let connected = Instant::now();
-                    let reason = self.loss(&session).await;
+                    let reason = self.hold(session).await;
                     let delay = self.backoff.after_loss(connected.elapsed());
                     (delay, Cause::Loss, reason)
                 }
@@ -112,6 +112,38 @@ impl Worker {
                 () = self.shared.demanded() => {
                     sleep_until(due.min(started + MIN_DIAL_INTERVAL)).await;
                 }
+            }
+        }
+    }
+
+    /// Stays connected, first with `session` and then with what renewals put in its place. Resolves when the last of
+    /// them takes no more streams, with the reason.
+    async fn hold(&self, mut session: Session) -> Error {
+        loop {
+            select! {
+                biased;
+                reason = self.loss(&session) => return reason,
+                () = self.shared.renewal_demanded() => {}
+            }
+            if self.shared.sessions().len() > MAX_DRAINING {
+                // One more would cost the oldest its streams.
+                debug!("not renewed: too many earlier connections still have streams");
+                continue;
+            }
+            // The present one serves until the next stands, and keeps its streams after that.
+            let outcome = select! {
+                biased;
+                reason = self.loss(&session) => return reason,
+                outcome = self.establish() => outcome,
+            };
+            match outcome {
+                Ok(next) => {
+                    debug!("renewed the connection");
+                    self.shared.publish(Phase::Connected(next.clone()));
+                    leave(&session, "a newer connection takes its place");
+                    session = next;
+                }
+                Err(error) => warn!(reason = %error.report(), "the connection was not renewed"),
             }
         }
     }

@@ -91,6 +91,34 @@ async fn each_refusal_has_the_status_and_the_phrase_of_the_service() {
     }
 }
 
+/// Azure Resource Manager gives each token a path of its own, below that on which the agent listens.
+#[tokio::test]
+async fn a_token_for_a_path_below_the_entity_connects_there_and_nowhere_else() {
+    let bed = Bed::start(Transport::Tcp).await;
+    let send = rule("send", "send-key");
+    let token = bed.token(&send, &format!("{PATH}/1635497990523092736"), HOUR);
+    let connect = async |path: &str| {
+        let target = format!("/$hc/{path}?sb-hc-action=connect&sb-hc-id=my-id");
+        let headers = [("ServiceBusAuthorization", &*token)];
+        let refused = bed.request(&target, &headers).await.err().unwrap();
+        (refused.status.as_u16(), refused.reason)
+    };
+    for path in [
+        "1635497990523092736",
+        "1635497990523092736/",
+        "1635497990523092736/more",
+    ] {
+        let (status, reason) = connect(&format!("{PATH}/{path}")).await;
+        assert_eq!(status, 404, "{reason}");
+        assert!(reason.starts_with("There are no listeners"), "{reason}");
+    }
+    for path in ["", "/1635497990523092737", "/16354979905230927360", "%2F1"] {
+        let (status, reason) = connect(&format!("{PATH}{path}")).await;
+        assert_eq!(status, 401, "{reason}");
+        assert!(reason.starts_with("InvalidAudience: "), "{reason}");
+    }
+}
+
 #[tokio::test]
 async fn plain_http_is_told_so() {
     let bed = Bed::start(Transport::Tcp).await;

@@ -275,6 +275,16 @@ impl Connection {
         );
     }
 
+    /// Asks the peer for a sign of life, which comes with [`Event::Changed`].
+    pub(in super::super) fn probe(&mut self) {
+        self.liveness.ask();
+    }
+
+    /// Whether the peer has yet to give the sign that [`probe`](Self::probe) asked for.
+    pub(in super::super) fn is_probing(&self) -> bool {
+        self.liveness.is_asked()
+    }
+
     /// Makes a CREDIT due if it is worth one.
     pub(super) fn update_credit(&mut self, id: StreamId) {
         if let Some(entry) = self.streams.get_mut(&id)

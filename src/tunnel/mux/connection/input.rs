@@ -45,6 +45,9 @@ impl Connection {
             return;
         }
         self.liveness.on_received(now);
+        if self.liveness.take_asked() {
+            self.events.push_back(Event::Changed);
+        }
         self.control.refill(now);
         while !self.is_closing() {
             let outcome = match self.decoder.decode(&mut input) {

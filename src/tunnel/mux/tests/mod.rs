@@ -6,6 +6,7 @@ mod limits;
 mod model;
 mod pair;
 mod pipes;
+mod probe;
 mod regression;
 mod wakers;
 mod wire;
