@@ -93,6 +93,11 @@ impl Embedded {
         &self.endpoint
     }
 
+    /// The tunnel that the proxy uses, for clients that need no proxy.
+    pub fn tunnel(&self) -> &Arc<dyn Tunnel> {
+        &self.tunnel
+    }
+
     /// A stream to the agent, past the proxy: what a hostile client has.
     pub async fn stream(&self) -> TunnelStream {
         self.tunnel
