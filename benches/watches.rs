@@ -272,12 +272,13 @@ async fn proxy_and_client() -> Result<()> {
     let connector = Connector::new(roots)?;
     let base = endpoint.server().trim_end_matches('/');
     let connect = async || {
-        let io = TokioIo::new(connector.connect(&address, Alpn::Http2).await?);
+        let io = connector.connect(&address, Alpn::Http2).await;
+        let io = TokioIo::new(io.expect("the endpoint is there"));
         let (sender, connection) = http2::handshake(TokioExecutor::new(), io)
             .await
             .expect("HTTP/2");
         tokio::spawn(connection);
-        Result::Ok(sender)
+        sender
     };
     let ask = |sender: &http2::SendRequest<Empty<Bytes>>, path: &str| {
         let answer = sender
@@ -285,13 +286,13 @@ async fn proxy_and_client() -> Result<()> {
             .send_request(request(&format!("{base}{path}"), endpoint.secret()));
         async { answer.await.expect("an answer") }
     };
-    let watch = watch_path(ask(&connect().await?, MAPS).await).await;
+    let watch = watch_path(ask(&connect().await, MAPS).await).await;
     tell("ready");
     let mut watches = Vec::new();
     while let Some(count) = hear() {
         let goal = count.parse::<usize>().expect("a number");
         while watches.len() < goal {
-            let sender = connect().await?;
+            let sender = connect().await;
             let more = PER_CONNECTION.min(goal - watches.len());
             watches.extend(join_all((0..more).map(|_| ask(&sender, &watch))).await);
         }
