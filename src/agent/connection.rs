@@ -126,16 +126,21 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if let Some(protocol) = exchange.upgrade() {
-        return serve_upgrade(exchange, protocol, stream, rest).await;
+        // Boxed, as the request below: an idle watch should not hold the room that an upgrade would need.
+        return Box::pin(serve_upgrade(exchange, protocol, stream, rest)).await;
     }
     let stream = Rewind::new([&framing[..], &rest].concat().into(), stream);
+    // The block that the head arrived in goes, before a watch that may last for hours.
+    drop((framing, rest));
     let exchange = Mutex::new(Some(exchange));
     serve_http(stream, move |body| {
         let exchange = exchange
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        async { Some(exchange?.forward(body).await) }
+        // Boxed, so that what it takes to get an answer is freed when there is one: hyper keeps the room of this future
+        // for as long as the answer lasts.
+        async { Some(Box::pin(exchange?.forward(body)).await) }
     })
     .await
 }

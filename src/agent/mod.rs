@@ -105,9 +105,10 @@ use crate::{Error, ErrorKind, Result, clock::Clock};
 /// Requests in flight, over all connections. Each holds 64 KiB of what its caller sends and a window of 256 KiB of what
 /// the API server answers at most: some 640 MiB if every caller stops reading in the middle of a big list.
 const DEFAULT_MAX_REQUESTS: usize = 2_000;
-/// Requests in flight of one tunnel connection, so that one client leaves room for others. A busy controller watches
-/// some 200 kinds.
-const DEFAULT_MAX_REQUESTS_PER_CONNECTION: usize = 500;
+/// Requests in flight of one tunnel connection, so that one client leaves room for others. A tunnel lets its client have
+/// 1024 streams open, and who wants more waits there for one to end. A few more than that, since a stream may have ended
+/// for the client a moment before its request is over here: that must not be a 429.
+const DEFAULT_MAX_REQUESTS_PER_CONNECTION: usize = 1_100;
 
 /// Requests in flight of one caller, over all tunnel connections, so that one who opens many leaves room for others.
 const DEFAULT_MAX_REQUESTS_PER_CALLER: usize = 1_500;
@@ -351,7 +352,8 @@ impl AgentBuilder {
         self
     }
 
-    /// Sets how many of them one tunnel connection may have; 500 unless this is called.
+    /// Sets how many of them one tunnel connection may have; 1100 unless this is called. That is
+    /// more than the 1024 streams that a tunnel connection takes, so a client waits for a stream before it meets a 429.
     #[must_use]
     pub fn max_requests_per_connection(mut self, max_requests: usize) -> Self {
         self.max_requests_per_connection = max_requests;

@@ -33,19 +33,20 @@ pub(in crate::proxy) const PROOF_LIMIT: Duration = Duration::from_secs(30);
 /// The limits that are counted over the whole endpoint.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Limits {
-    /// Connections at once. Within the 1024 descriptors that a shell commonly gives a process, half are left for the
-    /// program around. Further ones wait in the system's backlog until one ends.
+    /// Connections at once. A client that speaks HTTP/1.1 needs one for each watch, and has up to a thousand. They take
+    /// a descriptor each: a program with such clients must raise its limit above the 1024 that a shell commonly gives
+    /// it. Further ones wait in the system's backlog until one ends.
     pub(in crate::proxy) connections: usize,
-    /// Requests at once, upgrades included. Tens of `k9s` with all their watches; each holds a few buffers of 64 KiB.
-    /// Further ones get a 429, which Kubernetes clients retry by themselves.
+    /// Requests at once, upgrades included. A controller with a thousand watches, and what users do beside it; each
+    /// holds a few buffers of 64 KiB. Further ones get a 429, which Kubernetes clients retry by themselves.
     pub(in crate::proxy) requests: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 512,
-            requests: 1024,
+            connections: 1_100,
+            requests: 1_280,
         }
     }
 }

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
-use super::settings::Settings;
+use super::{id::Role, limits::Limits, settings::Settings};
 
 /// Limits of one session. The default suits a tunnel that carries Kubernetes API traffic.
+///
+/// In such a tunnel the client opens streams and the server takes them, so what is not set follows from the side that
+/// the session is started for:
+///
+/// | role | [opens](Self::with_max_opened) | [takes](Self::with_max_streams) |
+/// |---|---:|---:|
+/// | [`Client`](Role::Client) | 1024 | 16 |
+/// | [`Server`](Role::Server) | 16 | 1024 |
 ///
 /// Every setter clamps to what the protocol can work with, so that no configuration leads to a session that
 /// stands still.
@@ -12,29 +20,42 @@ use super::settings::Settings;
 /// ```
 /// use arc_cluster_connect::tunnel::mux::Config;
 ///
-/// let config = Config::default().with_max_streams(64).with_stream_window(1 << 20);
+/// // Both sides may open up to 64 streams.
+/// let config = Config::default().with_max_streams(64).with_max_opened(64).with_stream_window(1 << 20);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(super) max_streams: usize,
-    pub(super) max_unaccepted: usize,
-    pub(super) stream_window: u64,
-    pub(super) receive_budget: u64,
-    pub(super) send_queue: u64,
-    pub(super) send_budget: u64,
-    pub(super) silence: Duration,
-    pub(super) handshake_timeout: Duration,
+    max_streams: Option<usize>,
+    max_opened: Option<usize>,
+    max_unaccepted: usize,
+    stream_window: u64,
+    receive_budget: u64,
+    send_queue: u64,
+    send_budget: u64,
+    silence: Duration,
+    handshake_timeout: Duration,
 }
 
 impl Config {
-    /// How many streams may be open at a time, counted for each side's streams separately. At least 16.
+    /// How many streams the peer may have open at a time. From 16 to 65 536. The peer waits before it opens more, and
+    /// a peer that does not ends the session.
     #[must_use]
     pub fn with_max_streams(mut self, count: usize) -> Self {
-        self.max_streams = count.clamp(MIN_STREAMS, MAX_STREAMS_CEILING);
+        self.max_streams = Some(count.clamp(MIN_STREAMS, MAX_STREAMS_CEILING));
         self
     }
 
-    /// How many of the peer's streams may wait in [`Incoming`](super::Incoming). At least 16.
+    /// How many streams this side may have open at a time, whatever the peer allows. From 1 to 65 536. Beyond it
+    /// [`Session::open`](super::Session::open) waits.
+    #[must_use]
+    pub fn with_max_opened(mut self, count: usize) -> Self {
+        self.max_opened = Some(count.clamp(1, MAX_STREAMS_CEILING));
+        self
+    }
+
+    /// How many of the peer's streams may wait in [`Incoming`](super::Incoming), 128 unless this is called. From 16 to
+    /// 65 536. It bounds how many the peer may open at once, not how many it may have open: each that is accepted makes
+    /// room for another.
     #[must_use]
     pub fn with_max_unaccepted(mut self, count: usize) -> Self {
         self.max_unaccepted = count.clamp(MIN_STREAMS, MAX_STREAMS_CEILING);
@@ -80,43 +101,31 @@ impl Config {
         self
     }
 
-    /// The most that the receive side ever grants.
-    pub(super) fn effective_receive_budget(&self) -> u64 {
-        self.receive_budget.max(self.floor(RECEIVE_FLOOR))
-    }
-
-    /// What is left for growth once every stream has its floor.
-    pub(super) fn receive_pool(&self) -> u64 {
-        self.effective_receive_budget() - self.floor(RECEIVE_FLOOR)
-    }
-
-    pub(super) fn send_pool(&self) -> u64 {
-        self.send_budget.saturating_sub(self.floor(SEND_FLOOR))
-    }
-
-    /// How many slices of receive blocks may wait unread: each pins at most one block.
-    pub(super) fn max_pinning_slices(&self) -> usize {
-        (self.effective_receive_budget() / RECEIVE_BLOCK as u64) as usize
-    }
-
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            max_streams: self.max_streams.min(self.max_unaccepted) as u32,
-            max_frame: MAX_FRAME as u32,
-            ..Settings::INITIAL
+    /// The limits of a session's `role` end.
+    pub(super) fn limits(&self, role: Role) -> Limits {
+        let (opens, takes) = match role {
+            Role::Client => (MAX_STREAMS, MIN_STREAMS),
+            Role::Server => (MIN_STREAMS, MAX_STREAMS),
+        };
+        Limits {
+            max_streams: self.max_streams.unwrap_or(takes),
+            max_opened: self.max_opened.unwrap_or(opens),
+            max_unaccepted: self.max_unaccepted,
+            stream_window: self.stream_window,
+            receive_budget: self.receive_budget,
+            send_queue: self.send_queue,
+            send_budget: self.send_budget,
+            silence: self.silence,
+            handshake_timeout: self.handshake_timeout,
         }
-    }
-
-    /// `floor` for every stream that both sides may have open.
-    fn floor(&self, floor: u64) -> u64 {
-        2 * self.max_streams as u64 * floor
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_streams: MAX_STREAMS,
+            max_streams: None,
+            max_opened: None,
             max_unaccepted: MAX_UNACCEPTED,
             stream_window: STREAM_WINDOW,
             receive_budget: RECEIVE_BUDGET,
@@ -128,11 +137,12 @@ impl Default for Config {
     }
 }
 
-/// Open streams of each side. A cluster's busiest clients keep a few dozen; beyond some hundred, what each stream
-/// costs outweighs the bytes.
-const MAX_STREAMS: usize = 512;
+/// Open streams of the side that asks. A controller watches each kind of object in a cluster, a dashboard does so for
+/// each of its users: 1 000 watches, and two dozen requests beside them. Their floors take half of the budgets.
+pub(super) const MAX_STREAMS: usize = 1024;
 
-/// SETTINGS can not promise less than the protocol starts with.
+/// Open streams of the side that answers, which opens none as yet: the protocol's least, since SETTINGS can not promise
+/// less than the protocol starts with.
 const MIN_STREAMS: usize = Settings::INITIAL.max_streams as usize;
 
 /// Keeps the floors of all streams within a few GiB, whatever is configured.
@@ -152,7 +162,8 @@ const MAX_STREAM_WINDOW: u64 = 16 * 1024 * 1024;
 /// What every stream is granted whatever the others do; equal to the window that a stream starts with.
 pub(super) const RECEIVE_FLOOR: u64 = Settings::INITIAL.initial_stream_window as u64;
 
-/// Unread and granted bytes of all streams: half of it are floors (2 × 512 × 16 KiB), half is for growth.
+/// Unread and granted bytes of all streams. About half of it are floors (1040 × 16 KiB are 16.25 MiB), the rest is for
+/// growth: 65 full windows, when a tunnel that carries 1 000 idle watches lists big collections too.
 const RECEIVE_BUDGET: u64 = 32 * 1024 * 1024;
 
 /// Written bytes that wait on one stream: one window, so that a full grant finds data to send.
@@ -162,7 +173,8 @@ const SEND_QUEUE: u64 = 256 * 1024;
 /// writers of the others.
 pub(super) const SEND_FLOOR: u64 = 4 * 1024;
 
-/// Written bytes that wait on all streams: half of it are floors (2 × 512 × 4 KiB), half is for growth.
+/// Written bytes that wait on all streams: about half of it are floors (1040 × 4 KiB are 4.06 MiB), the rest is for
+/// growth.
 const SEND_BUDGET: u64 = 8 * 1024 * 1024;
 
 /// The longest frame that is taken and sent, header included: four TLS records.
@@ -211,27 +223,48 @@ mod tests {
 
     #[test]
     fn the_default_has_room_to_grow() {
-        let config = Config::default();
-        assert_eq!(config.effective_receive_budget(), RECEIVE_BUDGET);
-        assert_eq!(config.receive_pool(), RECEIVE_BUDGET / 2);
-        assert_eq!(config.send_pool(), SEND_BUDGET / 2);
-        assert_eq!(config.settings().max_streams, 128);
+        for role in [Role::Client, Role::Server] {
+            let limits = Config::default().limits(role);
+            assert_eq!(limits.effective_receive_budget(), RECEIVE_BUDGET);
+            assert_eq!(limits.receive_pool(), RECEIVE_BUDGET - 1040 * RECEIVE_FLOOR);
+            assert!(limits.receive_pool() > RECEIVE_BUDGET * 49 / 100);
+            assert!(limits.send_pool() > SEND_BUDGET * 49 / 100);
+        }
+    }
+
+    #[test]
+    fn the_side_that_asks_opens_and_the_other_takes() {
+        let client = Config::default().limits(Role::Client);
+        let server = Config::default().limits(Role::Server);
+        assert_eq!((client.max_opened, client.max_streams), (1024, 16));
+        assert_eq!((server.max_opened, server.max_streams), (16, 1024));
+        // What may come before anything is accepted.
+        assert_eq!(client.settings().max_streams, 16);
+        assert_eq!(server.settings().max_streams, 128);
+
+        let set = Config::default().with_max_streams(40).with_max_opened(2);
+        for role in [Role::Client, Role::Server] {
+            let limits = set.limits(role);
+            assert_eq!((limits.max_opened, limits.max_streams), (2, 40));
+        }
     }
 
     #[test]
     fn no_configuration_starves_a_stream() {
-        let config = Config::default()
+        let limits = Config::default()
             .with_receive_budget(0)
             .with_max_streams(0)
+            .with_max_opened(0)
             .with_max_unaccepted(0)
             .with_stream_window(0)
-            .with_send_queue(0);
-        assert_eq!(config.max_streams, 16);
-        assert_eq!(config.settings().max_streams, 16);
-        assert_eq!(config.effective_receive_budget(), 2 * 16 * RECEIVE_FLOOR);
-        assert_eq!(config.receive_pool(), 0);
-        assert_eq!(config.stream_window, RECEIVE_FLOOR);
-        assert_eq!(config.send_queue, SEND_FLOOR);
+            .with_send_queue(0)
+            .limits(Role::Client);
+        assert_eq!((limits.max_streams, limits.max_opened), (16, 1));
+        assert_eq!(limits.settings().max_streams, 16);
+        assert_eq!(limits.effective_receive_budget(), 17 * RECEIVE_FLOOR);
+        assert_eq!(limits.receive_pool(), 0);
+        assert_eq!(limits.stream_window, RECEIVE_FLOOR);
+        assert_eq!(limits.send_queue, SEND_FLOOR);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::violation::Violation;
+use super::{config::MAX_STREAMS, violation::Violation};
 
 /// A bucket of tokens. A control frame takes one; data in either direction, new streams and time bring them.
 ///
 /// A session whose bucket is empty is not read from for a while, which an honest peer that cancels a lot feels as
-/// latency and a hostile one as a wall. Only who sends ten buckets in one breath is cut off.
+/// latency and a hostile one as a wall. Only who sends three buckets in one breath is cut off.
 #[derive(Debug)]
 pub(super) struct ControlBudget {
     tokens: i64,
@@ -16,8 +16,19 @@ pub(super) struct ControlBudget {
     refilled: Instant,
 }
 
-/// A burst that is free: every stream of a full session may be cancelled at once.
-const BURST: i64 = 1000;
+/// A burst that is free: every stream of a full session may be cancelled at once, as when a controller with all its
+/// watches stops, and the requests beside them do not wait for that.
+const BURST: i64 = MAX_STREAMS as i64 * TOKENS_OF_CANCEL;
+
+/// A RESET that was not asked for, and the STOP of the other direction.
+const TOKENS_OF_CANCEL: i64 = TOKENS_OF_RESET + 1;
+
+/// What a new stream of either side pays in: its first CREDIT, a STOP, and a spare.
+pub(super) const TOKENS_FOR_STREAM: i64 = 3;
+
+/// What a RESET costs that was not asked for: more than the stream brought, so that opening and resetting in a
+/// loop, which costs this side the most for the fewest bytes, runs into the budget.
+pub(super) const TOKENS_OF_RESET: i64 = TOKENS_FOR_STREAM + 1;
 
 /// Data that pays for one control frame: a quarter of the smallest window, after which a CREDIT is due.
 const DATA_PER_TOKEN: u64 = 4 * 1024;
@@ -26,7 +37,7 @@ const DATA_PER_TOKEN: u64 = 4 * 1024;
 const TOKENS_PER_SECOND: i64 = 1000;
 
 /// How far below empty the bucket may go before the peer is cut off.
-const KILL_FACTOR: i64 = 10;
+const KILL_FACTOR: i64 = 2;
 
 impl ControlBudget {
     pub(super) fn new(now: Instant) -> Self {
@@ -103,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_buckets_in_one_breath_are_a_flood() {
+    fn three_buckets_in_one_breath_are_a_flood() {
         let mut budget = ControlBudget::new(Instant::now());
         for _ in 0..(KILL_FACTOR + 1) * BURST {
             budget.spend(1).unwrap();

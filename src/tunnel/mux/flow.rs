@@ -4,7 +4,7 @@
 //! "too much" is one comparison.
 //!
 //! How large a window is decided in one place, [`ReceiveWindow::next_limit`]: a fixed size per stream, less where
-//! many streams share the budget. A target that follows rate and round-trip time belongs there.
+//! many streams use the budget. A target that follows rate and round-trip time belongs there.
 
 /// The largest offset. Leaves room so that no sum of two valid numbers overflows.
 pub(super) const MAX_OFFSET: u64 = 1 << 62;
@@ -18,7 +18,8 @@ pub(super) struct SharedBudget {
     floor: u64,
     pool: u64,
     taken: u64,
-    streams: u64,
+    /// Streams that hold something of the pool.
+    takers: u64,
 }
 
 impl SharedBudget {
@@ -27,21 +28,14 @@ impl SharedBudget {
             floor,
             pool,
             taken: 0,
-            streams: 0,
+            takers: 0,
         }
-    }
-
-    pub(super) fn join(&mut self) {
-        self.streams += 1;
-    }
-
-    pub(super) fn leave(&mut self) {
-        self.streams -= 1;
     }
 
     /// Books a change of what one stream holds.
     pub(super) fn change(&mut self, before: u64, after: u64) {
         self.taken = self.taken - self.above_floor(before) + self.above_floor(after);
+        self.takers = self.takers - u64::from(before > self.floor) + u64::from(after > self.floor);
     }
 
     /// The most that a stream may hold which holds `held` now.
@@ -49,9 +43,17 @@ impl SharedBudget {
         held.max(self.floor) + self.pool.saturating_sub(self.taken)
     }
 
-    /// The part of the budget that is one stream's when all have the same.
-    pub(super) fn share(&self) -> u64 {
-        self.floor + self.pool / self.streams.max(1)
+    /// The same for a stream that has not used what it has: it leaves a part of the pool to those that do. Else a few
+    /// dozen idle streams, opened first, would keep all others at the floor for as long as they last.
+    fn advance_ceiling(&self, held: u64) -> u64 {
+        let advance = self.pool - self.pool / RESERVED_PART;
+        held.max(self.floor) + advance.saturating_sub(self.taken)
+    }
+
+    /// What a stream that holds `held` would have if all that hold more than the floor had the same.
+    fn share(&self, held: u64) -> u64 {
+        let takers = self.takers + u64::from(held <= self.floor);
+        self.floor + self.pool / takers.max(1)
     }
 
     #[cfg(test)]
@@ -63,6 +65,10 @@ impl SharedBudget {
         held.saturating_sub(self.floor)
     }
 }
+
+/// A quarter of the pool is kept for streams that use what they have: a full window for each of sixteen big answers,
+/// beside any number of idle watches.
+const RESERVED_PART: u64 = 4;
 
 /// What the peer may send on one stream.
 #[derive(Debug)]
@@ -142,7 +148,12 @@ impl ReceiveWindow {
 
     fn next_limit(&self, budget: &SharedBudget) -> u64 {
         let held = self.held();
-        let window = self.largest.min(budget.share()).min(budget.ceiling(held));
+        let ceiling = if self.consumed < budget.floor / 4 {
+            budget.advance_ceiling(held)
+        } else {
+            budget.ceiling(held)
+        };
+        let window = self.largest.min(budget.share(held)).min(ceiling);
         // Credit is never taken back: a window shrinks by not being renewed.
         self.consumed + window.max(held)
     }
@@ -192,7 +203,6 @@ mod tests {
     #[test]
     fn credit_comes_after_a_quarter() {
         let mut budget = SharedBudget::new(FLOOR, 1000);
-        budget.join();
         let mut window = ReceiveWindow::new(FLOOR, 64);
         assert!(window.is_credit_due(&budget), "the first grant is large");
         assert_eq!(window.grant(&mut budget), 64);
@@ -208,17 +218,13 @@ mod tests {
     fn a_dry_pool_leaves_the_floor() {
         let mut budget = SharedBudget::new(FLOOR, 48);
         let mut windows = [(); 3].map(|()| ReceiveWindow::new(FLOOR, 64));
-        budget.join();
-        windows[0].grant(&mut budget);
+        use_up(&mut windows[0], &mut budget);
+        assert_eq!(windows[0].grant(&mut budget), FLOOR + 64);
         assert_eq!(budget.taken(), 48);
-        for _ in 0..2 {
-            budget.join();
-        }
         for window in &mut windows[1..] {
             assert_eq!(window.grant(&mut budget), FLOOR);
             for round in 1..50 {
-                window.receive(FLOOR);
-                window.consume(FLOOR, &mut budget);
+                use_up(window, &mut budget);
                 assert!(window.is_credit_due(&budget));
                 assert_eq!(window.grant(&mut budget), FLOOR * (round + 1));
             }
@@ -228,28 +234,50 @@ mod tests {
 
     #[test]
     fn a_large_window_shrinks_as_others_come() {
-        let mut budget = SharedBudget::new(FLOOR, 80);
-        budget.join();
-        let mut window = ReceiveWindow::new(FLOOR, 96);
-        assert_eq!(window.grant(&mut budget), 96);
-        for _ in 0..9 {
-            budget.join();
+        let mut budget = SharedBudget::new(FLOOR, 120);
+        let mut window = ReceiveWindow::new(FLOOR, 60);
+        assert_eq!(window.grant(&mut budget), 60);
+        let mut others = [(); 2].map(|()| ReceiveWindow::new(FLOOR, 40));
+        for other in &mut others {
+            use_up(other, &mut budget);
+            other.grant(&mut budget);
         }
-        window.receive(96);
-        window.consume(96, &mut budget);
-        assert_eq!(window.grant(&mut budget), 96 + FLOOR + 80 / 10);
+        assert_eq!(budget.takers, 3);
+        use_up(&mut window, &mut budget);
+        assert_eq!(window.grant(&mut budget), 60 + FLOOR + 120 / 3);
+    }
+
+    #[test]
+    fn idle_streams_leave_room_for_one_that_is_used() {
+        let mut budget = SharedBudget::new(FLOOR, 400);
+        for _ in 0..1000 {
+            ReceiveWindow::new(FLOOR, 64).grant(&mut budget);
+        }
+        assert_eq!(budget.taken(), 300);
+        let mut late = ReceiveWindow::new(FLOOR, 64);
+        assert_eq!(late.grant(&mut budget), FLOOR);
+        late.receive(FLOOR);
+        late.consume(FLOOR / 4, &mut budget);
+        assert!(late.is_credit_due(&budget));
+        assert_eq!(late.grant(&mut budget), FLOOR / 4 + 64);
     }
 
     #[test]
     fn an_ended_stream_gives_everything_back() {
         let mut budget = SharedBudget::new(FLOOR, 80);
-        budget.join();
-        let mut window = ReceiveWindow::new(FLOOR, 96);
+        let mut window = ReceiveWindow::new(FLOOR, 76);
         window.grant(&mut budget);
         window.receive(40);
         window.freeze(&mut budget);
         assert_eq!((window.held(), budget.taken()), (40, 24));
         window.consume(40, &mut budget);
-        assert_eq!(budget.taken(), 0);
+        assert_eq!((budget.taken(), budget.takers), (0, 0));
+    }
+
+    /// Fills a window and reads all of it.
+    fn use_up(window: &mut ReceiveWindow, budget: &mut SharedBudget) {
+        let room = window.limit - window.received;
+        window.receive(room);
+        window.consume(room, budget);
     }
 }

@@ -100,6 +100,7 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod id;
+mod limits;
 mod liveness;
 mod queue;
 mod schedule;

@@ -8,6 +8,7 @@ use super::super::{
     batch::MIN_PAYLOAD_SLICE,
     code::{CloseCode, StreamCode},
     config::MAX_METADATA,
+    control_budget::TOKENS_FOR_STREAM,
     entry::{Entry, Owner},
     failure::{StreamFailure, session_ended},
     flow::{ReceiveWindow, SendWindow},
@@ -15,7 +16,7 @@ use super::super::{
     schedule::Lane,
     state::{ReceiveState, ResetCause, SendState},
 };
-use super::{Connection, Ending, Event, Leave, input::TOKENS_FOR_STREAM, reason};
+use super::{Connection, Ending, Event, Leave, reason};
 use crate::{Error, ErrorKind, Result};
 
 impl Connection {
@@ -60,8 +61,8 @@ impl Connection {
             Some(metadata.clone()),
             SendWindow::new(u64::from(self.peer_settings().initial_stream_window)),
             ReceiveWindow::new(
-                u64::from(self.config.settings().initial_stream_window),
-                self.config.stream_window,
+                u64::from(self.limits.settings().initial_stream_window),
+                self.limits.stream_window,
             ),
         );
         entry.lane = Lane::Opening;
@@ -307,7 +308,7 @@ impl Connection {
     }
 
     fn send_limit(&self, queued: u64) -> u64 {
-        self.config.send_queue.min(self.send_budget.ceiling(queued))
+        self.limits.send_queue.min(self.send_budget.ceiling(queued))
     }
 
     fn poll_room(&mut self, id: StreamId) -> Poll<Result<usize, StreamFailure>> {

@@ -21,15 +21,15 @@ impl Connection {
             .map(|entry| entry.receive.queue.moved_slices())
             .sum();
         assert!(
-            granted <= self.config.effective_receive_budget(),
+            granted <= self.limits.effective_receive_budget(),
             "granted {granted}"
         );
         assert!(unread <= granted, "unread {unread} of {granted}");
         assert_eq!(pinned, self.pinned);
-        assert!(pinned <= self.config.max_pinning_slices());
-        assert!(self.remote.in_table <= self.config.max_streams);
-        assert!(self.local.in_table <= self.config.max_streams);
-        assert!(self.remote.unaccepted.len() <= self.config.max_unaccepted);
+        assert!(pinned <= self.limits.max_pinning_slices());
+        assert!(self.remote.in_table <= self.limits.max_streams);
+        assert!(self.local.in_table <= self.limits.max_opened);
+        assert!(self.remote.unaccepted.len() <= self.limits.max_unaccepted);
         assert_eq!(
             self.local.in_table + self.remote.in_table,
             self.streams.len()

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::super::{
     code::{CloseCode, StreamCode},
     config::MIN_SLICE,
+    control_budget::{TOKENS_FOR_STREAM, TOKENS_OF_RESET},
     decoder::{DataHeader, Decoded},
     entry::{Entry, Owner},
     flow::{MAX_OFFSET, ReceiveWindow, SendWindow},
@@ -18,13 +19,6 @@ use super::super::{
 };
 use super::{Arriving, Connection, Ending, Event};
 use crate::{Error, ErrorKind};
-
-/// What a new stream of either side pays into the control budget: its first CREDIT, a STOP, and a spare.
-pub(super) const TOKENS_FOR_STREAM: i64 = 3;
-
-/// What a RESET costs that was not asked for: more than the stream brought, so that opening and resetting in a
-/// loop, which costs this side the most for the fewest bytes, runs into the budget.
-const TOKENS_OF_RESET: i64 = TOKENS_FOR_STREAM + 1;
 
 /// Where a frame about a stream leads.
 enum Place {
@@ -182,7 +176,7 @@ impl Connection {
                 limit: self.remote.allowed,
             });
         }
-        let initial = u64::from(self.config.settings().initial_stream_window);
+        let initial = u64::from(self.limits.settings().initial_stream_window);
         if length > initial {
             return Err(Violation::WindowExceeded(id));
         }
@@ -194,7 +188,7 @@ impl Connection {
             Owner::Waiting(metadata),
             None,
             SendWindow::new(u64::from(self.peer_settings().initial_stream_window)),
-            ReceiveWindow::new(initial, self.config.stream_window),
+            ReceiveWindow::new(initial, self.limits.stream_window),
         ));
         self.update_credit(id);
         self.wake_acceptor();
@@ -211,7 +205,7 @@ impl Connection {
         if let Some(entry) = self.streams.get_mut(&id)
             && entry.receive.state == ReceiveState::Open
         {
-            if piece.len() < MIN_SLICE || self.pinned >= self.config.max_pinning_slices() {
+            if piece.len() < MIN_SLICE || self.pinned >= self.limits.max_pinning_slices() {
                 entry.receive.queue.push_copy(&piece);
             } else {
                 self.pinned += 1;
@@ -402,7 +396,7 @@ impl Connection {
     /// Counts payload that leads nowhere, because its stream came after our GOAWAY.
     fn ignore(&mut self, length: u64) -> Result<(), Violation> {
         self.ignored += length;
-        if self.ignored > self.config.effective_receive_budget() {
+        if self.ignored > self.limits.effective_receive_budget() {
             return Err(Violation::IgnoredData);
         }
         Ok(())

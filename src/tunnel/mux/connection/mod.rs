@@ -22,6 +22,7 @@ use super::{
     entry::Entry,
     flow::SharedBudget,
     id::{BuildIdHasher, Role, StreamId},
+    limits::Limits,
     liveness::{Liveness, Verdict},
     schedule::Scheduler,
     settings::Settings,
@@ -45,7 +46,7 @@ use crate::{Error, ErrorKind};
 #[derive(Debug)]
 pub(super) struct Connection {
     role: Role,
-    config: Config,
+    limits: Limits,
     decoder: Decoder,
     /// The DATA frame whose payload is arriving.
     arriving: Option<Arriving>,
@@ -153,13 +154,14 @@ struct Closing {
 
 impl Connection {
     pub(super) fn new(role: Role, config: Config, now: Instant) -> Self {
-        let settings = config.settings();
+        let limits = config.limits(role);
+        let settings = limits.settings();
         Self {
             role,
             decoder: Decoder::new(MAX_FRAME as u32),
             arriving: None,
             peer: None,
-            handshake_until: now + config.handshake_timeout,
+            handshake_until: now + limits.handshake_timeout,
             streams: HashMap::default(),
             live: 0,
             local: LocalStreams {
@@ -181,11 +183,11 @@ impl Connection {
                 pong: None,
                 max_streams: false,
             },
-            receive_budget: SharedBudget::new(RECEIVE_FLOOR, config.receive_pool()),
-            send_budget: SharedBudget::new(SEND_FLOOR, config.send_pool()),
+            receive_budget: SharedBudget::new(RECEIVE_FLOOR, limits.receive_pool()),
+            send_budget: SharedBudget::new(SEND_FLOOR, limits.send_pool()),
             pinned: 0,
             control: ControlBudget::new(now),
-            liveness: Liveness::new(now, config.silence),
+            liveness: Liveness::new(now, limits.silence),
             leave_notice: None,
             local_leave: None,
             peer_leave: None,
@@ -194,7 +196,7 @@ impl Connection {
             events: VecDeque::new(),
             bytes_sent: 0,
             bytes_received: 0,
-            config,
+            limits,
         }
     }
 

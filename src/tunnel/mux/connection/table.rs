@@ -30,8 +30,6 @@ impl Connection {
         } else {
             self.remote.in_table += 1;
         }
-        self.receive_budget.join();
-        self.send_budget.join();
         self.streams.insert(id, entry);
     }
 
@@ -53,8 +51,6 @@ impl Connection {
         if let Some(entry) = self.streams.remove(&id) {
             self.live -= usize::from(!entry.end_booked);
         }
-        self.receive_budget.leave();
-        self.send_budget.leave();
         if id.opener() == self.role {
             self.local.in_table -= 1;
             if self.can_open() {
@@ -68,13 +64,13 @@ impl Connection {
 
     /// Whether a stream could be opened now.
     pub(in super::super) fn can_open(&self) -> bool {
-        self.local.opened < self.local.allowed && self.local.in_table < self.config.max_streams
+        self.local.opened < self.local.allowed && self.local.in_table < self.limits.max_opened
     }
 
     /// How many streams the peer may have opened, all in all, by what is in use now.
     pub(super) fn stream_allowance(&self) -> u64 {
-        let table = self.config.max_streams - self.remote.in_table;
-        let queue = self.config.max_unaccepted - self.remote.unaccepted.len();
+        let table = self.limits.max_streams - self.remote.in_table;
+        let queue = self.limits.max_unaccepted - self.remote.unaccepted.len();
         (self.remote.opened + table.min(queue) as u64).min(MAX_STREAM_COUNT)
     }
 

@@ -19,7 +19,7 @@ impl Connection {
     /// What is in the batch counts as sent.
     pub(in super::super) fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         if std::mem::take(&mut self.outbox.introduction) {
-            let settings = self.config.settings();
+            let settings = self.limits.settings();
             batch.write(|out| {
                 out.extend_from_slice(&PREFACE);
                 Frame::Settings(settings).encode(out);

@@ -139,13 +139,13 @@ proptest! {
 #[test]
 fn what_a_peer_can_make_us_keep_is_within_the_budget() {
     let config = Config::default();
-    let budget = config.effective_receive_budget();
+    let budget = config.limits(Role::Server).effective_receive_budget();
     let mut server = Scripted::new(Role::Server, config);
     server.feed(&hello(Settings::INITIAL));
     server.sent();
     let mut sent = 0u64;
     // Fills the window of every stream that it is allowed, and takes every CREDIT for more.
-    for index in 0..512 {
+    for index in 0..1024 {
         let stream = 2 * index + 1;
         server.feed(&open(stream, b"", &[5; 16 * 1024]));
         assert!(!server.connection.is_closing(), "stream {stream}");

@@ -193,6 +193,46 @@ fn opening_above_the_stream_limit_ends_the_session() {
 }
 
 #[test]
+fn opening_above_the_limit_of_either_side_ends_the_session_however_fast_streams_are_accepted() {
+    for (role, first, limit) in [(Role::Server, 1, 1024), (Role::Client, 2, 16)] {
+        let mut end = Scripted::ready(role);
+        for index in 0..limit {
+            end.feed(&open(first + 2 * index, b"", b""));
+            assert!(end.connection.accept().is_ready(), "{role:?} {index}");
+            end.sent();
+        }
+        assert!(!end.connection.is_closing());
+        end.feed(&open(first + 2 * limit, b"", b""));
+        assert_eq!(end.connection.held_streams(), limit as usize);
+        assert_eq!(end.last_code(), CloseCode::STREAM_LIMIT);
+    }
+}
+
+#[test]
+fn each_side_keeps_to_its_own_limit_and_to_its_peers() {
+    let config = Config::default().with_max_opened(20).with_max_streams(30);
+    let mut pair = Pair::with(config.clone(), config.with_max_opened(1000));
+    pair.drive();
+    let mut opened = [0, 0];
+    for _ in 0..4 {
+        while pair.client.connection.can_open() {
+            pair.client.open();
+            opened[0] += 1;
+        }
+        while pair.server.connection.can_open() {
+            pair.server.open();
+            opened[1] += 1;
+        }
+        pair.drive();
+        while pair.client.connection.accept().is_ready() {}
+        while pair.server.connection.accept().is_ready() {}
+        pair.drive();
+    }
+    assert_eq!(opened, [20, 30]);
+    assert!(!pair.client.connection.is_closing() && !pair.server.connection.is_closing());
+}
+
+#[test]
 fn metadata_above_its_limit_is_the_callers_error() {
     let mut pair = Pair::ready();
     let metadata = Bytes::from(vec![0; MAX_METADATA + 1]);
@@ -224,11 +264,13 @@ fn unaccepted_streams_hold_the_opener_back() {
 fn open_streams_are_limited_however_fast_they_are_accepted() {
     let mut pair = Pair::ready();
     let mut opened = Vec::new();
+    let mut waits = 0;
     loop {
         match pair.client.connection.open(&Bytes::new()) {
             Poll::Ready(stream) => opened.push(stream.unwrap()),
             Poll::Pending => {
                 let before = opened.len();
+                waits += 1;
                 pair.drive();
                 while pair.server.connection.accept().is_ready() {}
                 pair.drive();
@@ -239,7 +281,9 @@ fn open_streams_are_limited_however_fast_they_are_accepted() {
             }
         }
     }
-    assert_eq!(opened.len(), 512);
+    assert_eq!(opened.len(), 1024);
+    // 128 at a time: at 50 ms a thousand watches are open in less than half a second.
+    assert!(waits <= 1024 / 128 + 1, "{waits} round trips");
     // One that ends makes room for another.
     pair.client
         .connection
@@ -298,7 +342,8 @@ fn a_queue_of_tiny_chunks_holds_no_slice_for_each() {
 fn a_budget_of_floors_still_moves_every_stream() {
     let config = Config::default()
         .with_receive_budget(0)
-        .with_max_streams(16);
+        .with_max_streams(16)
+        .with_max_opened(16);
     let mut pair = Pair::with(Config::default(), config);
     pair.drive();
     let streams: Vec<_> = (0..16).map(|_| pair.client.open()).collect();
@@ -325,6 +370,7 @@ fn slices_that_pin_blocks_are_bounded() {
     let budget = 2 * 16 * 16 * 1024;
     let config = Config::default()
         .with_max_streams(16)
+        .with_max_opened(16)
         .with_receive_budget(budget);
     let mut server = Scripted::new(Role::Server, config);
     server.feed(&hello(Settings::INITIAL));
@@ -348,7 +394,7 @@ fn slices_that_pin_blocks_are_bounded() {
 #[test]
 fn a_flood_of_control_frames_is_slowed_then_cut_off() {
     let mut server = Scripted::ready(Role::Server);
-    let pings = control(Frame::Ping(1)).repeat(1001);
+    let pings = control(Frame::Ping(1)).repeat(5 * 1024 + 1);
     server.feed(&pings);
     assert!(!server.connection.is_reading());
     let resume = server
@@ -359,8 +405,66 @@ fn a_flood_of_control_frames_is_slowed_then_cut_off() {
     server.now = resume;
     server.connection.handle_timeout(resume);
     assert!(server.connection.is_reading());
-    server.feed(&pings.repeat(10));
+    server.feed(&pings);
+    assert!(!server.connection.is_closing());
+    server.feed(&pings);
     assert_eq!(server.last_code(), CloseCode::EXCESSIVE_LOAD);
+}
+
+#[test]
+fn a_full_session_may_cancel_every_stream_at_once() {
+    for canceller in [Role::Client, Role::Server] {
+        let mut pair = Pair::ready();
+        let mut streams = Vec::new();
+        while streams.len() < 1024 {
+            while pair.client.connection.can_open() {
+                streams.push(pair.client.open());
+            }
+            pair.drive();
+            while pair.server.connection.accept().is_ready() {}
+            pair.drive();
+        }
+        let end = match canceller {
+            Role::Client => &mut pair.client,
+            Role::Server => &mut pair.server,
+        };
+        for stream in &streams {
+            end.connection.release(*stream, StreamCode::CANCELLED);
+        }
+        let start = pair.now;
+        pair.drive();
+        assert!(pair.now - start <= 4 * pair.latency, "nobody had to pause");
+    }
+}
+
+#[test]
+fn idle_streams_leave_window_for_a_big_answer() {
+    let mut pair = Pair::ready();
+    let mut watches = 0;
+    while watches < 1000 {
+        while pair.client.connection.can_open() && watches < 1000 {
+            pair.client.open();
+            watches += 1;
+        }
+        pair.drive();
+        while let Poll::Ready(Some((watch, _))) = pair.server.connection.accept() {
+            pair.server.write(watch, &[b'h'; 300]);
+            pair.drive();
+            pair.client.read(watch);
+        }
+        pair.drive();
+    }
+    let list = pair.client.open();
+    pair.drive();
+    assert_eq!(pair.server.accept(), list);
+    let answer = vec![7; 256 * 1024];
+    assert_eq!(pair.server.write(list, &answer), answer.len());
+    pair.drive();
+    let mut received = pair.client.read(list).len();
+    assert_eq!(received, 16 * 1024, "the floor");
+    pair.drive();
+    received += pair.client.read(list).len();
+    assert_eq!(received, answer.len(), "one round trip later, all of it");
 }
 
 #[test]
@@ -368,7 +472,7 @@ fn empty_data_and_ignored_frames_count_as_control() {
     for frame in [data(1, b""), raw(15, 8, 0, b"")] {
         let mut server = Scripted::ready(Role::Server);
         server.feed(&open(1, b"", b""));
-        server.feed(&frame.repeat(11_004));
+        server.feed(&frame.repeat(3 * 5 * 1024 + 1));
         assert_eq!(server.last_code(), CloseCode::EXCESSIVE_LOAD);
     }
 }
@@ -395,6 +499,7 @@ fn data_pays_for_the_credit_that_it_causes() {
 fn data_for_refused_streams_is_bounded() {
     let config = Config::default()
         .with_max_streams(16)
+        .with_max_opened(16)
         .with_receive_budget(0);
     let mut server = Scripted::new(Role::Server, config);
     server.feed(&hello(Settings::INITIAL));

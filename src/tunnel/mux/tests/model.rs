@@ -87,9 +87,9 @@ struct World {
 }
 
 impl World {
-    fn new(config: Config) -> Self {
+    fn new(client: Config, server: Config) -> Self {
         Self {
-            pair: Pair::with(config.clone(), config),
+            pair: Pair::with(client, server),
             streams: BTreeMap::new(),
             held: [Vec::new(), Vec::new()],
             accepted: HashSet::new(),
@@ -353,17 +353,26 @@ proptest! {
     #[test]
     fn two_ends_behave_like_queues(
         steps in proptest::collection::vec(step(), 1..150),
-        tight in any::<bool>(),
+        client in config(),
+        server in config(),
     ) {
-        let config = if tight {
-            Config::default().with_max_streams(16).with_receive_budget(0).with_send_queue(10_000)
-        } else {
-            Config::default()
-        };
-        let mut world = World::new(config);
+        let mut world = World::new(client, server);
         for step in steps {
             world.run(step);
         }
         world.settle();
     }
+}
+
+/// The default, or what makes limits be reached in a few steps: each side's own, its peer's, the floors.
+fn config() -> impl Strategy<Value = Config> {
+    let tight = (16usize..24, 1usize..24, 16usize..24).prop_map(|(streams, opened, unaccepted)| {
+        Config::default()
+            .with_max_streams(streams)
+            .with_max_opened(opened)
+            .with_max_unaccepted(unaccepted)
+            .with_receive_budget(0)
+            .with_send_queue(10_000)
+    });
+    prop_oneof![Just(Config::default()), tight]
 }

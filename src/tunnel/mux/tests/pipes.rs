@@ -134,7 +134,7 @@ async fn a_stuck_pipe_keeps_nobody_for_ever() {
 async fn a_flood_is_read_slowly_and_honest_work_goes_on_after_it() {
     let (near, mut far) = tokio::io::duplex(1 << 20);
     let client = side(near, Role::Client);
-    let flood = control(Frame::Ping(1)).repeat(3000);
+    let flood = control(Frame::Ping(1)).repeat(7000);
     far.write_all(&[hello(Settings::INITIAL), flood].concat())
         .await
         .unwrap();

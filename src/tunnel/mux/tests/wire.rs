@@ -90,9 +90,9 @@ fn an_end_introduces_itself_and_measures_the_path() {
     #[rustfmt::skip]
     let expected = [
         b'A', b'C', b'C', b'1',
-        // SETTINGS: version 1, window 16 KiB, 128 streams, frames of 64 KiB, no features
+        // SETTINGS: version 1, window 16 KiB, 16 streams, frames of 64 KiB, no features
         0, 0, 24, 0x90, 0, 0, 0, 0,
-        0, 0, 0, 1, 0, 0, 0x40, 0, 0, 0, 0, 128, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0, 0, 1, 0, 0, 0x40, 0, 0, 0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
         // PING 1
         0, 0, 8, 0x60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
     ];

@@ -1,0 +1,60 @@
+//! [`Limits`]: what one end of a session holds itself and its peer to.
+
+use std::time::Duration;
+
+use super::{
+    config::{MAX_FRAME, RECEIVE_BLOCK, RECEIVE_FLOOR, SEND_FLOOR},
+    settings::Settings,
+};
+
+/// A [`Config`](super::Config) in which nothing is left open.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// Streams of the peer's.
+    pub(super) max_streams: usize,
+    /// Streams of this side's.
+    pub(super) max_opened: usize,
+    pub(super) max_unaccepted: usize,
+    pub(super) stream_window: u64,
+    pub(super) receive_budget: u64,
+    pub(super) send_queue: u64,
+    pub(super) send_budget: u64,
+    pub(super) silence: Duration,
+    pub(super) handshake_timeout: Duration,
+}
+
+impl Limits {
+    /// The most that the receive side ever grants.
+    pub(super) fn effective_receive_budget(&self) -> u64 {
+        self.receive_budget.max(self.floors(RECEIVE_FLOOR))
+    }
+
+    /// What is left for growth once every stream has its floor.
+    pub(super) fn receive_pool(&self) -> u64 {
+        self.effective_receive_budget() - self.floors(RECEIVE_FLOOR)
+    }
+
+    pub(super) fn send_pool(&self) -> u64 {
+        self.send_budget.saturating_sub(self.floors(SEND_FLOOR))
+    }
+
+    /// How many slices of receive blocks may wait unread: each pins at most one block.
+    pub(super) fn max_pinning_slices(&self) -> usize {
+        (self.effective_receive_budget() / RECEIVE_BLOCK as u64) as usize
+    }
+
+    /// What the peer is told first. The streams are those that it may open before one is accepted; MAX_STREAMS allows
+    /// the others bit by bit, as they are.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            max_streams: self.max_streams.min(self.max_unaccepted) as u32,
+            max_frame: MAX_FRAME as u32,
+            ..Settings::INITIAL
+        }
+    }
+
+    /// `floor` for every stream that both sides may have open.
+    fn floors(&self, floor: u64) -> u64 {
+        (self.max_streams + self.max_opened) as u64 * floor
+    }
+}
