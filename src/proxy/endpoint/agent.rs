@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Tunnel,
+    proxy::lifetime::Lifetime,
     tunnel::{OpenOptions, Target, TunnelStream},
 };
 
@@ -51,7 +52,8 @@ pub(super) struct AgentConnection {
 struct Finish;
 
 impl AgentConnection {
-    pub(super) async fn open(tunnel: &dyn Tunnel) -> Result<Self, Failure> {
+    /// When `cluster` stops, the stream is reset.
+    pub(super) async fn open(tunnel: &dyn Tunnel, cluster: &Lifetime) -> Result<Self, Failure> {
         let target = Target::api_server();
         let open = tunnel.open(&target, OpenOptions::new());
         let stream = tokio::time::timeout(OPEN_LIMIT, open)
@@ -71,7 +73,7 @@ impl AgentConnection {
             .map_err(no_answer)?;
 
         let (finish, finished) = oneshot::channel();
-        tokio::spawn(async move {
+        cluster.spawn(async move {
             let mut connection = std::pin::pin!(connection.with_upgrades());
             tokio::select! {
                 end = finished => {
