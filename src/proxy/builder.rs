@@ -2,15 +2,12 @@
 
 #[cfg(unix)]
 use std::path::PathBuf;
-use std::{
-    fmt, io,
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
+#[cfg(unix)]
+use super::unix_socket::UnixSocket;
 use super::{
     LocalService, Proxy, ProxyId, RequestRecord,
     certificate::Certificate,
@@ -21,8 +18,6 @@ use super::{
     request_log::RequestLog,
     secret::RunSecret,
 };
-#[cfg(unix)]
-use super::unix_socket::UnixSocket;
 use crate::{AuthProvider, Error, ErrorKind, Result, Tunnel};
 
 /// How long [`Proxy::shutdown`] and [`Proxy::remove_cluster`] wait for running requests. A watch or a shell never ends

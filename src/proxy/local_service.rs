@@ -64,7 +64,14 @@ pub trait LocalService: Send + Sync {
 pub struct LocalRequest {
     request: Request<Bytes>,
     secret: SecretShown,
-    peer: Option<SocketAddr>,
+    connection: Option<LocalConnection>,
+}
+
+/// The two ends of a connection at the loopback port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalConnection {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
 }
 
 /// Whether a client has shown the secret of the run.
@@ -78,12 +85,12 @@ impl LocalRequest {
     pub(super) fn new(
         request: Request<Bytes>,
         secret: SecretShown,
-        peer: Option<SocketAddr>,
+        connection: Option<LocalConnection>,
     ) -> Self {
         Self {
             request,
             secret,
-            peer,
+            connection,
         }
     }
 
@@ -109,7 +116,12 @@ impl LocalRequest {
 
     /// The address of the client: a port of the loopback interface. `None` over the Unix socket.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.connection.map(|connection| connection.peer)
+    }
+
+    /// The address at which the client reached the endpoint. `None` over the Unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.connection.map(|connection| connection.local)
     }
 
     /// The request itself.

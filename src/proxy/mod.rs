@@ -125,9 +125,7 @@ impl Proxy {
     /// What a kubeconfig needs to reach the cluster `id`, the secret of this run included. `None` when there is no
     /// such cluster.
     pub fn endpoint(&self, id: &ProxyId) -> Option<ProxyEndpoint> {
-        self.registry
-            .contains(id)
-            .then(|| self.endpoint_of(id))
+        self.registry.contains(id).then(|| self.endpoint_of(id))
     }
 
     /// Serves one more cluster: reached through `tunnel`, with the tokens of `auth`.
@@ -187,7 +185,9 @@ impl Proxy {
         })?;
         let tunnel = Arc::clone(&cluster.link().tunnel);
         let cut = cluster.drain(self.drain_limit).await;
-        self.registry.events().send(Event::ClusterRemoved { id, cut });
+        self.registry
+            .events()
+            .send(Event::ClusterRemoved { id, cut });
         Ok(RemovedCluster { tunnel, cut })
     }
 

@@ -80,7 +80,9 @@ impl Registry {
         if entries.clusters.len() >= MAX_CLUSTERS {
             return Err(Error::new(
                 ErrorKind::LimitReached,
-                format!("the local endpoint serves {MAX_CLUSTERS} clusters, which is the most it may"),
+                format!(
+                    "the local endpoint serves {MAX_CLUSTERS} clusters, which is the most it may"
+                ),
             )
             .with_help("remove a cluster first"));
         }

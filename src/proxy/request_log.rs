@@ -130,8 +130,11 @@ impl RequestLog {
             .name("request log".to_owned())
             .spawn(move || write(&receiver, sink))
             .map_err(|error| {
-                Error::new(ErrorKind::Other, "can not start the thread of the request log")
-                    .with_source(error)
+                Error::new(
+                    ErrorKind::Other,
+                    "can not start the thread of the request log",
+                )
+                .with_source(error)
             })?;
         Ok(Self(Some(Arc::new(Queue {
             sender,

@@ -80,9 +80,9 @@ impl ProxyStatus {
 
 impl ClusterStatus {
     fn to_json(&self, address: SocketAddr) -> Value {
-        let last_error = self.last_error.as_ref().map(|error| {
-            json!({ "message": printable(&error.message), "at": timestamp(error.at) })
-        });
+        let last_error = self.last_error.as_ref().map(
+            |error| json!({ "message": printable(&error.message), "at": timestamp(error.at) }),
+        );
         json!({
             "id": self.id.to_string(),
             "server": format!("https://{address}{}", base_path(&self.id)),

@@ -103,7 +103,10 @@ fn private_directory(path: &Path) -> Result<u32> {
         _ => {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
-                format!("the Unix socket {} has no directory of its own", path.display()),
+                format!(
+                    "the Unix socket {} has no directory of its own",
+                    path.display()
+                ),
             )
             .with_help("give a path such as ~/.arc-connect/proxy.sock"));
         }
@@ -143,7 +146,10 @@ async fn remove_stale(path: &Path, owner: u32) -> Result<()> {
     if !metadata.file_type().is_socket() || metadata.uid() != owner {
         return Err(Error::new(
             ErrorKind::File,
-            format!("{} is there already and is no socket of yours", path.display()),
+            format!(
+                "{} is there already and is no socket of yours",
+                path.display()
+            ),
         )
         .with_help("choose another path"));
     }
@@ -201,7 +207,9 @@ mod tests {
         let UnixSocket { listener, file } = socket;
         drop(listener);
         std::mem::forget(file);
-        let again = UnixSocket::bind(&path).await.expect("the dead one is replaced");
+        let again = UnixSocket::bind(&path)
+            .await
+            .expect("the dead one is replaced");
         drop(again);
         assert!(!path.exists());
     }

@@ -15,7 +15,10 @@ use super::{
     route::PREFIX,
     status::{Failure, Reason},
 };
-use crate::proxy::{LocalRequest, LocalService, local_service::SecretShown};
+use crate::proxy::{
+    LocalRequest, LocalService,
+    local_service::{LocalConnection, SecretShown},
+};
 
 /// Below it are the answers about the proxy itself.
 const OWN_PREFIX: &str = "/-/";
@@ -80,10 +83,14 @@ impl Endpoint {
             SecretShown::No
         };
         parts.headers.remove(header::AUTHORIZATION);
+        let connection = client.address().map(|peer| LocalConnection {
+            peer,
+            local: self.place.local_addr,
+        });
         let answer = async {
             let body = whole_body(body, service.max_body_bytes()).await?;
             let request = Request::from_parts(parts, body);
-            let request = LocalRequest::new(request, secret, client.address());
+            let request = LocalRequest::new(request, secret, connection);
             Ok(service.answer(request).await)
         };
         let response = tokio::time::timeout(LOCAL_SERVICE_LIMIT, answer)

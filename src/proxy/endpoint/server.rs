@@ -31,12 +31,12 @@ use super::{
         MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, PROOF_LIMIT,
     },
 };
+#[cfg(unix)]
+use crate::proxy::unix_socket::UnixSocket;
 use crate::{
     net::{Alpn, NetStream, TlsAcceptor},
     proxy::lifetime::Lifetime,
 };
-#[cfg(unix)]
-use crate::proxy::unix_socket::UnixSocket;
 
 /// How long to wait when the system has no descriptor for another connection: until some have been closed.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 //! The proxy over real loopback TLS, with a fake tunnel behind it.
 
 mod admission;
+mod clusters;
 mod failures;
 mod fakes;
 mod forwarding;
