@@ -229,9 +229,11 @@ impl Download {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
-            // The HTTP library reports the end of a connection that was dropped as the end of its body: what the
-            // cluster's removal cut off must not look whole.
-            Poll::Ready(None) if self.cluster.is_stopped() => Some(Err(BodyError::Removed)),
+            // The connection was dropped. The HTTP library may report that as the end of its body; what the cluster's
+            // removal cut off must not look whole.
+            Poll::Ready(None | Some(Err(_))) if self.cluster.is_stopped() => {
+                Some(Err(BodyError::Removed))
+            }
             Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Agent)),
             Poll::Pending => {
                 ready!(self.removed.as_mut().poll(cx));

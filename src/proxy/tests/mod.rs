@@ -2,6 +2,7 @@
 
 mod admission;
 mod clusters;
+mod doors;
 mod failures;
 mod fakes;
 mod forwarding;
@@ -10,3 +11,4 @@ mod real_tunnel;
 mod streaming;
 mod support;
 mod upgrades;
+mod watching;

@@ -101,6 +101,22 @@ impl Bed {
             .header(header::AUTHORIZATION, format!("Bearer {}", self.secret))
     }
 
+    /// A request to any path of the endpoint, with whatever stands for the secret.
+    pub(super) fn request_to(
+        &self,
+        method: &str,
+        path: &str,
+        secret: Option<&str>,
+    ) -> Request<TestBody> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("https://127.0.0.1:{}{path}", self.port()));
+        if let Some(secret) = secret {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
+        }
+        request.body(empty()).expect("a request")
+    }
+
     /// The same as text, for a raw connection; `more` are header lines, each with its line end.
     pub(super) fn request_text(&self, method: &str, rest: &str, more: &str) -> String {
         format!(
