@@ -404,15 +404,15 @@ async fn a_second_registration_cuts_no_watch() {
 
     let server = &kubeconfig.clusters[0].cluster.server;
     let (_, base) = server.split_once("/proxies/").expect("our path");
-    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "later" }, "spec": { "containers": [] } });
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "later" }, "spec": { "containers": [{ "name": "c", "image": "i" }] } });
     let request = Request::post(format!("/proxies/{base}{pods}"))
         .header(header::CONTENT_TYPE, "application/json")
         .header(
             header::AUTHORIZATION,
             format!("Bearer {}", secret_of(&again)),
         );
-    let created = bed.https(&again, request, pod.to_string()).await;
-    assert_eq!(created.status(), StatusCode::CREATED);
+    let (status, text) = answer_of(bed.https(&again, request, pod.to_string()).await).await;
+    assert_eq!(status, StatusCode::CREATED, "{text}");
     let mut seen = String::new();
     while !seen.contains("later") {
         let frame = watch

@@ -16,6 +16,7 @@ pub(super) enum Door {
     /// The socket file, which only processes of the same user can reach: they could read the kubeconfig with the
     /// secret as well, so it is not asked for. Browsers do not speak to sockets, but what somebody puts in front of one
     /// may: `Host`, `Origin` and `Sec-Fetch-*` are checked here too.
+    #[cfg_attr(not(unix), allow(dead_code))]
     UnixSocket,
 }
 
