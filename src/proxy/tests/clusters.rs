@@ -328,3 +328,70 @@ async fn an_id_is_taken_once_and_there_is_a_most() {
         .expect("it was there");
     assert_eq!(add(gone).expect_err("over").kind(), ErrorKind::Closed);
 }
+
+#[tokio::test]
+async fn a_removal_under_load_loses_nothing_of_the_other_cluster() {
+    const ROUNDS: usize = 100;
+    const CLIENTS: usize = 4;
+    const WHOLE: usize = 100_000;
+
+    fn large() -> FakeTunnel {
+        FakeTunnel::serving(|_| async { ok("x".repeat(WHOLE)) })
+    }
+
+    let bed = Arc::new(Bed::with(large(), FakeAuth::fixed(), short_drain).await);
+    let (second, _) = add(&bed, "second", large());
+    let load = |id: ProxyId| {
+        let bed = Arc::clone(&bed);
+        tokio::spawn(async move {
+            let (mut whole, mut refused) = (0, 0);
+            for round in 0..ROUNDS {
+                let version = BOTH_VERSIONS[round % 2];
+                let response = get(&bed, id, version).await;
+                match response.status() {
+                    // What was cut is an error; what is no error is whole.
+                    StatusCode::OK => match response.into_body().collect().await {
+                        Ok(body) => {
+                            assert_eq!(body.to_bytes().len(), WHOLE);
+                            whole += 1;
+                        }
+                        Err(_) => refused += 1,
+                    },
+                    StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => refused += 1,
+                    other => panic!("{other}"),
+                }
+                if refused > 0 && round > ROUNDS / 2 {
+                    break;
+                }
+            }
+            (whole, refused)
+        })
+    };
+    let stays: Vec<_> = (0..CLIENTS).map(|_| load(bed.id)).collect();
+    let goes: Vec<_> = (0..CLIENTS).map(|_| load(second)).collect();
+    // Well under way, whatever the machine's speed.
+    let requests = || {
+        let status = bed.proxy.status();
+        let second = status.clusters.iter().find(|status| status.id == second);
+        second.expect("it is there").requests
+    };
+    while requests() < 2 * CLIENTS as u64 {
+        tokio::task::yield_now().await;
+    }
+    let _ = bed
+        .proxy
+        .remove_cluster(&second)
+        .await
+        .expect("it is there");
+    for task in stays {
+        assert_eq!(task.await.expect("no panic"), (ROUNDS, 0));
+    }
+    // One client may have been slow to start; of all of them, more had begun than can be under way at once.
+    let (mut whole, mut refused) = (0, 0);
+    for task in goes {
+        let ended = task.await.expect("no panic");
+        whole += ended.0;
+        refused += ended.1;
+    }
+    assert!(whole > 0 && refused > 0, "{whole} {refused}");
+}
