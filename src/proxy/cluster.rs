@@ -20,6 +20,7 @@ use super::{
     events::{EventSender, ProxyEvent},
     lifetime::Lifetime,
     status::{ClusterStatus, LastError},
+    streams::Streams,
 };
 use crate::{AuthProvider, Tunnel, tunnel::TunnelState};
 
@@ -35,6 +36,7 @@ pub(super) struct Cluster {
     link: Mutex<CurrentLink>,
     /// The tasks that carry its tunnel streams.
     lifetime: Lifetime,
+    streams: Streams,
     /// A token for each request.
     live: TaskTracker,
     requests: AtomicU64,
@@ -66,6 +68,7 @@ impl Cluster {
                 _watch: None,
             }),
             lifetime: Lifetime::default(),
+            streams: Streams::default(),
             live: TaskTracker::new(),
             requests: AtomicU64::new(0),
             traffic: Arc::default(),
@@ -112,16 +115,20 @@ impl Cluster {
     /// A dropped future breaks them at once.
     pub(super) async fn drain(&self, limit: Duration) -> usize {
         let deadline = Instant::now() + limit;
-        let stop = self.lifetime.stop_on_drop();
+        let cutting = Cutting(self);
         self.live.close();
         // An unfinished watch or shell is the usual reason to reach the limit, and no error.
         let _ = tokio::time::timeout_at(deadline, self.live.wait()).await;
         let cut = self.live.len();
-        // What is left of a request that has ended is the good order in which its stream closes.
-        self.lifetime
-            .end(deadline.saturating_duration_since(Instant::now()))
-            .await;
-        drop(stop);
+        if cut == 0 {
+            // What is left of a request that has ended is the good order in which its stream closes.
+            self.lifetime
+                .end(deadline.saturating_duration_since(Instant::now()))
+                .await;
+            std::mem::forget(cutting);
+        } else {
+            drop(cutting);
+        }
         cut
     }
 
@@ -165,9 +172,24 @@ impl LiveRequest {
         &self.cluster.traffic
     }
 
+    pub(super) fn streams(&self) -> &Streams {
+        &self.cluster.streams
+    }
+
     /// What stops when the cluster has left.
     pub(super) fn lifetime(&self) -> &Lifetime {
         &self.cluster.lifetime
+    }
+}
+
+/// Breaks what is left of a cluster's requests when it is dropped.
+struct Cutting<'a>(&'a Cluster);
+
+impl Drop for Cutting<'_> {
+    fn drop(&mut self) {
+        // First the signal: whoever meets the end of a stream then knows what it means.
+        self.0.lifetime.stop();
+        self.0.streams.reset();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use tokio_util::{
-    sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned},
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
 };
 
@@ -56,11 +56,6 @@ impl Lifetime {
     /// Runs `future` unless it is stopped before its end, which gives `None`.
     pub(super) async fn run<F: Future>(&self, future: F) -> Option<F::Output> {
         self.stop.run_until_cancelled(future).await
-    }
-
-    /// Stops everything when it is dropped.
-    pub(super) fn stop_on_drop(&self) -> DropGuard {
-        self.stop.clone().drop_guard()
     }
 
     /// Lets what runs come to its end for at most `limit`, then stops it.

@@ -62,6 +62,7 @@ mod registry;
 mod request_log;
 mod secret;
 mod status;
+mod streams;
 #[cfg(test)]
 mod tests;
 #[cfg(unix)]

@@ -26,8 +26,11 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Tunnel,
-    proxy::lifetime::Lifetime,
-    tunnel::{OpenOptions, Target, TunnelStream},
+    proxy::{
+        lifetime::Lifetime,
+        streams::{KeptStream, Streams},
+    },
+    tunnel::{OpenOptions, Target},
 };
 
 /// How long opening a stream may take, dialling included. The tunnels of this crate give up sooner and say why; this
@@ -52,8 +55,12 @@ pub(super) struct AgentConnection {
 struct Finish;
 
 impl AgentConnection {
-    /// When `cluster` stops, the stream is reset.
-    pub(super) async fn open(tunnel: &dyn Tunnel, cluster: &Lifetime) -> Result<Self, Failure> {
+    /// The stream is one of the cluster's `streams`, which may all be reset at once; then `cluster` stops too.
+    pub(super) async fn open(
+        tunnel: &dyn Tunnel,
+        cluster: &Lifetime,
+        streams: &Streams,
+    ) -> Result<Self, Failure> {
         let target = Target::api_server();
         let open = tunnel.open(&target, OpenOptions::new());
         let stream = tokio::time::timeout(OPEN_LIMIT, open)
@@ -62,7 +69,7 @@ impl AgentConnection {
             .map_err(|error| Failure::tunnel(&error))?;
         let closing = Arc::new(Closing::default());
         let stream = AgentStream {
-            stream,
+            stream: streams.keep(stream),
             closing: Arc::clone(&closing),
         };
         let (sender, connection) = http1::Builder::new()
@@ -136,7 +143,7 @@ impl Closing {
 /// has seen enough, of a body that is too large or of a caller without rights, answers and stops reading. So here a
 /// write to somebody who does not read waits: the response still comes, or the read side tells that none will.
 struct AgentStream {
-    stream: TunnelStream,
+    stream: KeptStream,
     closing: Arc<Closing>,
 }
 

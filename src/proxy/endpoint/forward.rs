@@ -30,6 +30,7 @@ use crate::{
         cluster::{Link, LiveRequest},
         lifetime::Lifetime,
         request_log::RequestEnd,
+        streams::Streams,
     },
     telemetry,
     tunnel::splice,
@@ -43,6 +44,7 @@ pub(super) struct Forward {
     link: Arc<Link>,
     /// What stops when the cluster is removed.
     cluster: Lifetime,
+    streams: Streams,
     base_path: String,
     lifetime: Lifetime,
     exchange: Arc<Exchange>,
@@ -76,6 +78,7 @@ impl Forward {
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Failure> {
         let (link, cluster) = (Arc::clone(live.link()), live.lifetime().clone());
+        let streams = live.streams().clone();
         exchange.enter(live, route.target.path());
         let on_client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
@@ -104,6 +107,7 @@ impl Forward {
         Ok(Self {
             link,
             cluster,
+            streams,
             base_path: base_path(&route.id),
             lifetime,
             exchange: Arc::clone(exchange),
@@ -165,7 +169,8 @@ impl Forward {
 
     async fn send(&self, token: &AccessToken) -> Result<Answer, Failure> {
         let request = self.message.request(token, self.body.clone())?;
-        let mut connection = AgentConnection::open(&*self.link.tunnel, &self.cluster).await?;
+        let mut connection =
+            AgentConnection::open(&*self.link.tunnel, &self.cluster, &self.streams).await?;
         let response = connection.send(request).await?;
         Ok(Answer {
             response,

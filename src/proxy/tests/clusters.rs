@@ -331,7 +331,7 @@ async fn an_id_is_taken_once_and_there_is_a_most() {
 
 #[tokio::test]
 async fn a_removal_under_load_loses_nothing_of_the_other_cluster() {
-    const ROUNDS: usize = 100;
+    const ROUNDS: usize = 30;
     const CLIENTS: usize = 4;
     const WHOLE: usize = 100_000;
 
