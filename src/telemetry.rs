@@ -40,6 +40,9 @@ pub const SPAN_AGENT_REQUEST: &str = "agent.request";
 /// Span around one request at the loopback endpoint.
 pub const SPAN_PROXY_REQUEST: &str = "proxy.request";
 
+/// Target of the one event that each request at the loopback endpoint leaves when it is over, at the level `debug`.
+pub const TARGET_PROXY_REQUESTS: &str = "arc_cluster_connect::requests";
+
 /// Header that ties a request to one client session, on every hop (the name that Azure's own client uses).
 pub const HEADER_CORRELATION_ID: &str = "x-ms-correlation-request-id";
 /// Header that ties a request to the API server's audit log. The agent always sets its own value.

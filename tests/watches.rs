@@ -40,7 +40,7 @@ const AT_ONCE: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_watches_over_one_tunnel() {
     let bed = Bed::start().await;
-    let tunnel = bed.path.tunnel();
+    let tunnel = &bed.path.tunnel();
     let client = Direct(
         Client::builder(TokioExecutor::new()).build(TunnelConnector::new(
             Arc::clone(tunnel),

@@ -6,6 +6,7 @@
 //! $ arc-connect exec --connection-string-file send.txt --token-file token -- kubectl get pods
 //! ```
 
+mod arcproxy;
 #[path = "../common/mod.rs"]
 mod common;
 mod enable_features;
@@ -34,6 +35,8 @@ enum Command {
     Proxy(proxy::Arguments),
     /// Run one command with a private kubeconfig that reaches the cluster, and pass its exit code on
     Exec(exec::Arguments),
+    /// Stand in for the proxy program of `az connectedk8s proxy`
+    Arcproxy(arcproxy::Arguments),
     /// Install the agent in the cluster that a kubeconfig names, and wait until it serves
     EnableFeatures(enable_features::EnableArguments),
     /// Take away what enable-features installed
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     common::run(common::Audience::Person, arguments.verbosity, async {
         match arguments.command {
             Command::Proxy(arguments) => proxy::run(arguments).await,
+            Command::Arcproxy(arguments) => arcproxy::run(arguments).await,
             Command::Exec(arguments) => exec::run(arguments).await,
             Command::EnableFeatures(arguments) => enable_features::enable(arguments).await,
             Command::DisableFeatures(arguments) => enable_features::disable(arguments).await,

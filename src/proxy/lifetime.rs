@@ -1,8 +1,11 @@
-//! [`Lifetime`]: how every task of the proxy learns that it is over.
+//! [`Lifetime`]: how every task of the proxy, or of one of its clusters, learns that it is over.
 
 use std::{future::Future, time::Duration};
 
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 /// Two signals and a count of the tasks that heed them.
 ///
@@ -33,6 +36,26 @@ impl Lifetime {
     /// Resolves when nothing new shall begin.
     pub(super) async fn draining(&self) {
         self.drain.cancelled().await;
+    }
+
+    /// Whether everything was told to stop where it stands.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Whether nothing new shall begin.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Resolves when everything was told to stop. Owned, so that it can be kept beside what it stops.
+    pub(super) fn stopped(&self) -> WaitForCancellationFutureOwned {
+        self.stop.clone().cancelled_owned()
+    }
+
+    /// Runs `future` unless it is stopped before its end, which gives `None`.
+    pub(super) async fn run<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.stop.run_until_cancelled(future).await
     }
 
     /// Lets what runs come to its end for at most `limit`, then stops it.

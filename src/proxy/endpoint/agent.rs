@@ -26,7 +26,11 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Tunnel,
-    tunnel::{OpenOptions, Target, TunnelStream},
+    proxy::{
+        lifetime::Lifetime,
+        streams::{KeptStream, Streams},
+    },
+    tunnel::{OpenOptions, Target},
 };
 
 /// How long opening a stream may take, dialling included. The tunnels of this crate give up sooner and say why; this
@@ -51,7 +55,12 @@ pub(super) struct AgentConnection {
 struct Finish;
 
 impl AgentConnection {
-    pub(super) async fn open(tunnel: &dyn Tunnel) -> Result<Self, Failure> {
+    /// The stream is one of the cluster's `streams`, which may all be reset at once; then `cluster` stops too.
+    pub(super) async fn open(
+        tunnel: &dyn Tunnel,
+        cluster: &Lifetime,
+        streams: &Streams,
+    ) -> Result<Self, Failure> {
         let target = Target::api_server();
         let open = tunnel.open(&target, OpenOptions::new());
         let stream = tokio::time::timeout(OPEN_LIMIT, open)
@@ -60,7 +69,7 @@ impl AgentConnection {
             .map_err(|error| Failure::tunnel(&error))?;
         let closing = Arc::new(Closing::default());
         let stream = AgentStream {
-            stream,
+            stream: streams.keep(stream),
             closing: Arc::clone(&closing),
         };
         let (sender, connection) = http1::Builder::new()
@@ -71,7 +80,7 @@ impl AgentConnection {
             .map_err(no_answer)?;
 
         let (finish, finished) = oneshot::channel();
-        tokio::spawn(async move {
+        cluster.spawn(async move {
             let mut connection = std::pin::pin!(connection.with_upgrades());
             tokio::select! {
                 end = finished => {
@@ -134,7 +143,7 @@ impl Closing {
 /// has seen enough, of a body that is too large or of a caller without rights, answers and stops reading. So here a
 /// write to somebody who does not read waits: the response still comes, or the read side tells that none will.
 struct AgentStream {
-    stream: TunnelStream,
+    stream: KeptStream,
     closing: Arc<Closing>,
 }
 

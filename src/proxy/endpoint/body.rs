@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -12,8 +13,13 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::agent::AgentConnection;
+use super::{
+    agent::AgentConnection,
+    exchange::{ByteCount, Exchange},
+};
+use crate::proxy::{lifetime::Lifetime, request_log::RequestEnd};
 
 /// The client's body on its way to the agent.
 ///
@@ -25,6 +31,7 @@ pub(super) struct RequestBody(Arc<Mutex<Upload>>);
 struct Upload {
     incoming: Option<Incoming>,
     progress: Progress,
+    bytes: Arc<ByteCount>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,10 +42,11 @@ enum Progress {
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming) -> Self {
+    pub(super) fn new(incoming: Incoming, bytes: Arc<ByteCount>) -> Self {
         Self(Arc::new(Mutex::new(Upload {
             incoming: Some(incoming),
             progress: Progress::Untouched,
+            bytes,
         })))
     }
 
@@ -49,7 +57,8 @@ impl RequestBody {
         if !upload.is_repeatable() {
             return None;
         }
-        upload.incoming.take().map(Self::new)
+        let incoming = upload.incoming.take()?;
+        Some(Self::new(incoming, Arc::clone(&upload.bytes)))
     }
 
     pub(super) fn is_repeatable(&self) -> bool {
@@ -93,6 +102,9 @@ impl Body for RequestBody {
             Some(_) => Progress::Started,
             None => Progress::Ended,
         };
+        if let Some(Ok(frame)) = &frame {
+            upload.bytes.sent(data_length(frame));
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
     }
 
@@ -108,24 +120,68 @@ impl Body for RequestBody {
     }
 }
 
-/// Why a request body did not reach its end.
+/// Why a body did not reach its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
     #[error("the client broke off the request body")]
     Client(#[source] hyper::Error),
     #[error("the request body was taken back to be sent again")]
     TakenBack,
+    #[error("the response broke off in the tunnel")]
+    Agent(#[source] hyper::Error),
+    #[error("the cluster was removed from the local proxy")]
+    Removed,
 }
 
-/// What the client gets: a body of our own, or the agent's as it comes.
-pub(super) enum ResponseBody {
+/// What the client gets, and the exchange that ends with it.
+pub(super) struct ResponseBody {
+    content: Content,
+    exchange: Option<Arc<Exchange>>,
+}
+
+/// A body of our own, or the agent's as it comes.
+enum Content {
     Whole(Full<Bytes>),
     Streamed(Download),
 }
 
 impl ResponseBody {
     pub(super) fn empty() -> Self {
-        Self::Whole(Full::default())
+        Self::whole(Bytes::new())
+    }
+
+    pub(super) fn whole(content: Bytes) -> Self {
+        Self {
+            content: Content::Whole(Full::new(content)),
+            exchange: None,
+        }
+    }
+
+    pub(super) fn streamed(download: Download) -> Self {
+        Self {
+            content: Content::Streamed(download),
+            exchange: None,
+        }
+    }
+
+    /// From now on `exchange` counts what passes, and ends when this does.
+    pub(super) fn account_to(&mut self, exchange: Arc<Exchange>) {
+        self.exchange = Some(exchange);
+    }
+
+    fn end(&self, end: RequestEnd) {
+        if let Some(exchange) = &self.exchange {
+            exchange.end(end);
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        // A body of known length is not polled beyond its last byte.
+        if self.is_end_stream() {
+            self.end(RequestEnd::Complete);
+        }
     }
 }
 
@@ -135,6 +191,8 @@ pub(super) struct Download {
     incoming: Incoming,
     connection: Option<AgentConnection>,
     upload: RequestBody,
+    cluster: Lifetime,
+    removed: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Held for as long as the exchange lasts.
     _permit: OwnedSemaphorePermit,
 }
@@ -144,12 +202,15 @@ impl Download {
         incoming: Incoming,
         connection: AgentConnection,
         upload: RequestBody,
+        cluster: Lifetime,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             incoming,
             connection: Some(connection),
             upload,
+            removed: Box::pin(cluster.stopped()),
+            cluster,
             _permit: permit,
         }
     }
@@ -161,6 +222,34 @@ impl Download {
         {
             connection.finish();
         }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            // The connection was dropped. The HTTP library may report that as the end of its body; what the cluster's
+            // removal cut off must not look whole.
+            Poll::Ready(None | Some(Err(_))) if self.cluster.is_stopped() => {
+                Some(Err(BodyError::Removed))
+            }
+            Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Agent)),
+            Poll::Pending => {
+                ready!(self.removed.as_mut().poll(cx));
+                Some(Err(BodyError::Removed))
+            }
+        };
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                // The HTTP library then breaks the client's connection or stream: no complete-looking answer.
+                tracing::debug!(%error, "a response broke off");
+                self.connection = None;
+            }
+            None => self.settle(),
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -175,43 +264,46 @@ impl Drop for Download {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Whole(whole) => Pin::new(whole)
-                .poll_frame(cx)
-                .map_err(|never: Infallible| match never {}),
-            Self::Streamed(download) => {
-                let frame = ready!(Pin::new(&mut download.incoming).poll_frame(cx));
-                match &frame {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        // The HTTP library then breaks the client's connection or stream: no complete-looking answer.
-                        tracing::debug!(%error, "the response broke off in the tunnel");
-                        download.connection = None;
-                    }
-                    None => download.settle(),
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.content {
+            Content::Whole(whole) => ready!(Pin::new(whole).poll_frame(cx))
+                .map(|frame| frame.map_err(|never: Infallible| match never {})),
+            Content::Streamed(download) => ready!(download.poll_frame(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(exchange) = &this.exchange {
+                    exchange.bytes().received(data_length(frame));
                 }
-                Poll::Ready(frame)
             }
+            Some(Err(BodyError::Removed)) => this.end(RequestEnd::Cut),
+            Some(Err(_)) => this.end(RequestEnd::Broken),
+            None => this.end(RequestEnd::Complete),
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(whole) => whole.is_end_stream(),
-            Self::Streamed(download) => download.incoming.is_end_stream(),
+        match &self.content {
+            Content::Whole(whole) => whole.is_end_stream(),
+            Content::Streamed(download) => download.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(whole) => whole.size_hint(),
-            Self::Streamed(download) => download.incoming.size_hint(),
+        match &self.content {
+            Content::Whole(whole) => whole.size_hint(),
+            Content::Streamed(download) => download.incoming.size_hint(),
         }
     }
+}
+
+fn data_length(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
 }

@@ -17,6 +17,8 @@ use super::{
     agent::AgentConnection,
     body::{Download, RequestBody, ResponseBody},
     correlation::CorrelationId,
+    counted::Counted,
+    exchange::Exchange,
     headers,
     route::{Route, base_path},
     status::{Failure, Reason},
@@ -24,7 +26,12 @@ use super::{
 };
 use crate::{
     auth::{AccessToken, Freshness, TokenRequest},
-    proxy::{lifetime::Lifetime, registry::Cluster},
+    proxy::{
+        cluster::{Link, LiveRequest},
+        lifetime::Lifetime,
+        request_log::RequestEnd,
+        streams::Streams,
+    },
     telemetry,
     tunnel::splice,
 };
@@ -34,9 +41,13 @@ pub(super) const TOKEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// A request that has passed the gate and found its cluster.
 pub(super) struct Forward {
-    cluster: Arc<Cluster>,
+    link: Arc<Link>,
+    /// What stops when the cluster is removed.
+    cluster: Lifetime,
+    streams: Streams,
     base_path: String,
     lifetime: Lifetime,
+    exchange: Arc<Exchange>,
     permit: OwnedSemaphorePermit,
     message: Message,
     body: RequestBody,
@@ -60,11 +71,15 @@ impl Forward {
     pub(super) fn new(
         mut request: Request<Incoming>,
         route: Route,
-        cluster: Arc<Cluster>,
+        live: LiveRequest,
+        exchange: &Arc<Exchange>,
         correlation_id: &CorrelationId,
         lifetime: Lifetime,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Failure> {
+        let (link, cluster) = (Arc::clone(live.link()), live.lifetime().clone());
+        let streams = live.streams().clone();
+        exchange.enter(live, route.target.path());
         let on_client = hyper::upgrade::on(&mut request);
         let (mut parts, body) = request.into_parts();
         if parts.method == Method::CONNECT {
@@ -90,21 +105,35 @@ impl Forward {
             (upgrade, on_client)
         });
         Ok(Self {
+            link,
             cluster,
+            streams,
             base_path: base_path(&route.id),
             lifetime,
+            exchange: Arc::clone(exchange),
             permit,
             message: Message {
                 method: parts.method,
                 target: route.target,
                 headers: parts.headers,
             },
-            body: RequestBody::new(body),
+            body: RequestBody::new(body, Arc::clone(exchange.bytes())),
             upgrade,
         })
     }
 
-    pub(super) async fn run(mut self) -> Result<Response<ResponseBody>, Failure> {
+    pub(super) async fn run(self) -> Result<Response<ResponseBody>, Failure> {
+        let cluster = self.cluster.clone();
+        cluster.run(self.exchanged()).await.unwrap_or_else(|| {
+            Err(Failure::new(
+                Reason::ServiceUnavailable,
+                "the cluster was removed from the local proxy while the request ran, which may or may not have been \
+                 carried out; look at the cluster, and add it to the proxy again to go on",
+            ))
+        })
+    }
+
+    async fn exchanged(mut self) -> Result<Response<ResponseBody>, Failure> {
         let token = self.token(Freshness::Cached).await?;
         let mut answer = self.send(&token).await?;
         // The token may have been revoked before its time. Asked again with nothing sent yet, the agent does nothing
@@ -123,7 +152,7 @@ impl Forward {
 
     async fn token(&self, freshness: Freshness) -> Result<AccessToken, Failure> {
         let request = TokenRequest::new().with_freshness(freshness);
-        tokio::time::timeout(TOKEN_LIMIT, self.cluster.auth.token(&request))
+        tokio::time::timeout(TOKEN_LIMIT, self.link.auth.token(&request))
             .await
             .map_err(|_| {
                 Failure::new(
@@ -140,7 +169,8 @@ impl Forward {
 
     async fn send(&self, token: &AccessToken) -> Result<Answer, Failure> {
         let request = self.message.request(token, self.body.clone())?;
-        let mut connection = AgentConnection::open(&*self.cluster.tunnel).await?;
+        let mut connection =
+            AgentConnection::open(&*self.link.tunnel, &self.cluster, &self.streams).await?;
         let response = connection.send(request).await?;
         Ok(Answer {
             response,
@@ -179,8 +209,14 @@ impl Forward {
         let (mut parts, incoming) = answer.response.into_parts();
         parts.version = Version::default();
         headers::clean_response(&mut parts.headers, &self.base_path);
-        let download = Download::new(incoming, answer.connection, self.body, self.permit);
-        Response::from_parts(parts, ResponseBody::Streamed(download))
+        let download = Download::new(
+            incoming,
+            answer.connection,
+            self.body,
+            self.cluster,
+            self.permit,
+        );
+        Response::from_parts(parts, ResponseBody::streamed(download))
     }
 
     /// Both sides have agreed: answer 101, then carry bytes.
@@ -200,16 +236,23 @@ impl Forward {
         };
         connection.allow_half_close();
         let on_agent = hyper::upgrade::on(&mut response);
-        let permit = self.permit;
+        let (permit, exchange, cluster) = (self.permit, self.exchange, self.cluster);
         self.lifetime.spawn(async move {
-            // Fails when the client has gone before it got the 101; dropping the other side resets its stream.
-            let (client, agent) = tokio::try_join!(on_client, on_agent)?;
-            let end = splice(TokioIo::new(client), TokioIo::new(agent)).await;
-            if let Err(error) = end {
-                tracing::debug!(%error, "an upgraded connection broke");
+            let joined = cluster.run(async {
+                // Fails when the client has gone before it got the 101; dropping the other side resets its stream.
+                let (client, agent) = tokio::try_join!(on_client, on_agent).ok()?;
+                let client = Counted::new(TokioIo::new(client), Arc::clone(exchange.bytes()));
+                Some(splice(client, TokioIo::new(agent)).await)
+            });
+            match joined.await {
+                Some(Some(Ok(()))) => exchange.end(RequestEnd::Complete),
+                Some(Some(Err(error))) => {
+                    tracing::debug!(%error, "an upgraded connection broke");
+                    exchange.end(RequestEnd::Broken);
+                }
+                Some(None) | None => {}
             }
             drop((connection, permit));
-            Ok::<_, hyper::Error>(())
         });
 
         let (mut parts, _) = response.into_parts();

@@ -8,6 +8,18 @@ use crate::proxy::secret::RunSecret;
 /// The port that a URL without one means.
 const HTTPS_PORT: u16 = 443;
 
+/// By which way a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// TLS on the loopback port, open to every process on the machine.
+    Port,
+    /// The socket file, which only processes of the same user can reach: they could read the kubeconfig with the
+    /// secret as well, so it is not asked for. Browsers do not speak to sockets, but what somebody puts in front of one
+    /// may: `Host`, `Origin` and `Sec-Fetch-*` are checked here too.
+    #[cfg_attr(not(unix), allow(dead_code))]
+    UnixSocket,
+}
+
 /// What every request must pass before anything else is looked at, so that nobody learns which clusters are here.
 ///
 /// The `Host` check stops a web page whose name was re-bound to 127.0.0.1; the `Origin` and `Sec-Fetch-*` check stops
@@ -25,8 +37,21 @@ impl Gate {
         Self { port, secret }
     }
 
-    pub(super) fn admit(&self, request: &Parts) -> Result<(), Failure> {
-        if !self.is_addressed(&request.uri, &request.headers) {
+    pub(super) fn admit(&self, request: &Parts, door: Door) -> Result<(), Failure> {
+        self.admit_stranger(request, door)?;
+        if !self.shows_the_secret(&request.headers, door) {
+            return Err(Failure::new(
+                Reason::Unauthorized,
+                "the local proxy accepts only the bearer token of the kubeconfig that this run of it wrote; use that \
+                 file and context, and start the proxy again if it is from an earlier run",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What has to pass even where the secret is not asked for.
+    pub(super) fn admit_stranger(&self, request: &Parts, door: Door) -> Result<(), Failure> {
+        if !self.is_addressed(&request.uri, &request.headers, door) {
             return Err(Failure::new(
                 Reason::Forbidden,
                 "the local proxy answers only to https://127.0.0.1, https://localhost and https://[::1] with its own \
@@ -40,37 +65,37 @@ impl Gate {
                  site; use kubectl or another Kubernetes client",
             ));
         }
-        if !self.shows_the_secret(&request.headers) {
-            return Err(Failure::new(
-                Reason::Unauthorized,
-                "the local proxy accepts only the bearer token of the kubeconfig that this run of it wrote; use that \
-                 file and context, and start the proxy again if it is from an earlier run",
-            ));
-        }
         Ok(())
     }
 
     /// All names by which the client says whom it means must be ours, and there must be one.
-    fn is_addressed(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    fn is_addressed(&self, uri: &Uri, headers: &HeaderMap, door: Door) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (host, second) = (hosts.next(), hosts.next());
         if second.is_some() {
             return false;
         }
         let host_is_ours = host.map(|host| {
-            Authority::try_from(host.as_bytes()).is_ok_and(|authority| self.is_ours(&authority))
+            Authority::try_from(host.as_bytes())
+                .is_ok_and(|authority| self.is_ours(&authority, door))
         });
-        let uri_is_ours = uri.authority().map(|authority| self.is_ours(authority));
+        let uri_is_ours = uri
+            .authority()
+            .map(|authority| self.is_ours(authority, door));
         match (host_is_ours, uri_is_ours) {
             (None, None) => false,
             (host, uri) => host.unwrap_or(true) && uri.unwrap_or(true),
         }
     }
 
-    fn is_ours(&self, authority: &Authority) -> bool {
+    fn is_ours(&self, authority: &Authority, door: Door) -> bool {
         let host = authority.host();
         let name_is_ours =
             host.eq_ignore_ascii_case("localhost") || host == "127.0.0.1" || host == "[::1]";
+        // A socket file has no port to name.
+        if door == Door::UnixSocket {
+            return name_is_ours && !authority.as_str().contains('@');
+        }
         name_is_ours
             && !authority.as_str().contains('@')
             && authority.port_u16().unwrap_or(HTTPS_PORT) == self.port
@@ -84,7 +109,7 @@ impl Gate {
                 .as_bytes()
                 .strip_prefix(b"https://")
                 .and_then(|authority| Authority::try_from(authority).ok())
-                .is_some_and(|authority| self.is_ours(&authority))
+                .is_some_and(|authority| self.is_ours(&authority, Door::Port))
         };
         headers.get_all(header::ORIGIN).iter().any(is_foreign)
             || headers
@@ -92,7 +117,10 @@ impl Gate {
                 .any(|name| name.as_str().starts_with("sec-fetch-"))
     }
 
-    fn shows_the_secret(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn shows_the_secret(&self, headers: &HeaderMap, door: Door) -> bool {
+        if door == Door::UnixSocket {
+            return true;
+        }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         match (values.next(), values.next()) {
             (Some(only), None) => bearer(only).is_some_and(|token| self.secret.is(token)),
@@ -124,7 +152,7 @@ mod tests {
         }
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         Gate::new(PORT, secret)
-            .admit(&parts)
+            .admit(&parts, Door::Port)
             .map_err(|failure| failure.reason())
     }
 
@@ -182,7 +210,7 @@ mod tests {
         ] {
             let authority = host.parse::<Authority>();
             assert_eq!(
-                authority.is_ok_and(|host| gate.is_ours(&host)),
+                authority.is_ok_and(|host| gate.is_ours(&host, Door::Port)),
                 ours,
                 "{host}"
             );
@@ -269,5 +297,33 @@ mod tests {
             admit("/", &[host, secret, secret]),
             Err(Reason::Unauthorized)
         );
+    }
+
+    #[test]
+    fn the_socket_takes_no_secret_but_checks_the_rest() {
+        let gate = Gate::new(PORT, RunSecret::generate());
+        for (headers, passes) in [
+            (&[("host", "localhost")] as &[(&str, &str)], true),
+            (&[("host", "localhost:1")], true),
+            (&[], false),
+            (&[("host", "evil.example")], false),
+            (&[("host", "evil@localhost")], false),
+            (
+                &[("host", "localhost"), ("origin", "https://evil.example")],
+                false,
+            ),
+            (&[("host", "localhost"), ("sec-fetch-mode", "cors")], false),
+        ] {
+            let mut request = Request::builder().uri("/");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (parts, ()) = request.body(()).expect("a request").into_parts();
+            assert_eq!(
+                gate.admit(&parts, Door::UnixSocket).is_ok(),
+                passes,
+                "{headers:?}"
+            );
+        }
     }
 }

@@ -159,7 +159,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap, named: &[HeaderName]) {
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap, named: &[HeaderName]) {
     for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }

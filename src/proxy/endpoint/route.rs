@@ -5,7 +5,7 @@ use http::{Uri, uri::PathAndQuery};
 use super::status::{Failure, Reason};
 use crate::proxy::ProxyId;
 
-const PREFIX: &str = "/proxies/";
+pub(super) const PREFIX: &str = "/proxies/";
 
 /// The path under which the cluster `id` is served, without a slash at the end.
 pub(in crate::proxy) fn base_path(id: &ProxyId) -> String {

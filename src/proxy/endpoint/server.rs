@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -17,12 +18,13 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 
 use super::{
-    Endpoint, Limits, Proof,
+    Client, Endpoint, Limits,
     body::ResponseBody,
     framing::FramingGuard,
     limits::{
@@ -30,6 +32,8 @@ use super::{
         MAX_HEADER_BYTES, MAX_HEADERS, MAX_HTTP2_STREAMS, PROOF_LIMIT,
     },
 };
+#[cfg(unix)]
+use crate::proxy::unix_socket::UnixSocket;
 use crate::{
     net::{Alpn, NetStream, TlsAcceptor},
     proxy::lifetime::Lifetime,
@@ -41,6 +45,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The accept loop. It owns the listening socket, which closes as soon as the proxy drains.
 pub(in crate::proxy) struct Server {
     listener: TcpListener,
+    connections: Arc<Semaphore>,
+    shared: Shared,
+}
+
+/// The same for the Unix socket, with which it shares the places for connections.
+#[cfg(unix)]
+pub(in crate::proxy) struct UnixServer {
+    socket: UnixSocket,
     connections: Arc<Semaphore>,
     shared: Shared,
 }
@@ -57,7 +69,7 @@ impl Server {
     pub(in crate::proxy) fn new(
         listener: TcpListener,
         acceptor: TlsAcceptor,
-        endpoint: Endpoint,
+        endpoint: Arc<Endpoint>,
         limits: &Limits,
         lifetime: Lifetime,
     ) -> Self {
@@ -66,7 +78,7 @@ impl Server {
             connections: Arc::new(Semaphore::new(limits.connections)),
             shared: Shared {
                 acceptor,
-                endpoint: Arc::new(endpoint),
+                endpoint,
                 lifetime,
             },
         }
@@ -80,11 +92,21 @@ impl Server {
         }
     }
 
+    /// A second server, on `socket`.
+    #[cfg(unix)]
+    pub(in crate::proxy) fn beside(&self, socket: UnixSocket) -> UnixServer {
+        UnixServer {
+            socket,
+            connections: Arc::clone(&self.connections),
+            shared: self.shared.clone(),
+        }
+    }
+
     async fn accept_all(&self) {
         // The place comes first: without one the connection waits in the system's backlog.
         while let Ok(place) = Arc::clone(&self.connections).acquire_owned().await {
-            let tcp = match self.listener.accept().await {
-                Ok((tcp, _)) => tcp,
+            let (tcp, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "can not accept a local connection");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -93,7 +115,7 @@ impl Server {
             };
             let shared = self.shared.clone();
             self.shared.lifetime.spawn(async move {
-                if let Err(error) = shared.connection(tcp).await {
+                if let Err(error) = shared.connection(tcp, peer).await {
                     tracing::debug!(%error, "a local connection ended early");
                 }
                 drop(place);
@@ -102,21 +124,56 @@ impl Server {
     }
 }
 
+#[cfg(unix)]
+impl UnixServer {
+    pub(in crate::proxy) async fn run(self) {
+        let lifetime = self.shared.lifetime.clone();
+        tokio::select! {
+            () = lifetime.draining() => {}
+            () = self.accept_all() => {}
+        }
+    }
+
+    async fn accept_all(&self) {
+        while let Ok(place) = Arc::clone(&self.connections).acquire_owned().await {
+            let stream = match self.socket.accept().await {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "can not accept a connection at the Unix socket");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                    continue;
+                }
+            };
+            let shared = self.shared.clone();
+            self.shared.lifetime.spawn(async move {
+                let client = Arc::new(Client::at_unix_socket());
+                if let Err(error) = shared.http1(stream, client).await {
+                    tracing::debug!(%error, "a connection at the Unix socket ended early");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
 impl Shared {
-    async fn connection(self, tcp: TcpStream) -> io::Result<()> {
+    async fn connection(self, tcp: TcpStream, peer: SocketAddr) -> io::Result<()> {
         // Keystrokes and watch events are small: Nagle's algorithm would hold them.
         tcp.set_nodelay(true)?;
         let stream = self.acceptor.accept(tcp).await?;
+        let client = Arc::new(Client::at_port(peer));
         match stream.alpn() {
-            Some(Alpn::Http2) => self.http2(stream).await,
+            Some(Alpn::Http2) => self.http2(stream, client).await,
             // Clients without ALPN speak HTTP/1.1.
-            _ => self.http1(stream).await,
+            _ => self.http1(stream, client).await,
         }
         .map_err(io::Error::other)
     }
 
-    async fn http1(self, stream: NetStream) -> hyper::Result<()> {
-        let proof = Arc::new(Proof::default());
+    async fn http1<S>(self, stream: S, client: Arc<Client>) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_READ_LIMIT)
@@ -124,19 +181,18 @@ impl Shared {
             .max_header_size(MAX_HEADER_BYTES)
             .serve_connection(
                 TokioIo::new(FramingGuard::new(stream)),
-                self.requests(&proof),
+                self.requests(&client),
             )
             .with_upgrades();
         self.drive(
             connection,
             |connection| connection.graceful_shutdown(),
-            &proof,
+            &client,
         )
         .await
     }
 
-    async fn http2(self, stream: NetStream) -> hyper::Result<()> {
-        let proof = Arc::new(Proof::default());
+    async fn http2(self, stream: NetStream, client: Arc<Client>) -> hyper::Result<()> {
         let connection = http2::Builder::new(self.lifetime.clone())
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
@@ -144,19 +200,19 @@ impl Shared {
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_send_buf_size(HTTP2_SEND_BUFFER)
-            .serve_connection(TokioIo::new(stream), self.requests(&proof));
+            .serve_connection(TokioIo::new(stream), self.requests(&client));
         self.drive(
             connection,
             |connection| connection.graceful_shutdown(),
-            &proof,
+            &client,
         )
         .await
     }
 
-    fn requests(&self, proof: &Arc<Proof>) -> Requests {
+    fn requests(&self, client: &Arc<Client>) -> Requests {
         Requests {
             endpoint: Arc::clone(&self.endpoint),
-            proof: Arc::clone(proof),
+            client: Arc::clone(client),
         }
     }
 
@@ -165,7 +221,7 @@ impl Shared {
         &self,
         connection: C,
         shut_down: impl FnOnce(Pin<&mut C>),
-        proof: &Proof,
+        client: &Client,
     ) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
@@ -174,7 +230,7 @@ impl Shared {
         tokio::select! {
             end = &mut connection => return end,
             () = self.lifetime.draining() => {}
-            () = unproven(proof) => {
+            () = unproven(client) => {
                 tracing::debug!("a local connection did not show the secret in time");
                 return Ok(());
             }
@@ -187,7 +243,7 @@ impl Shared {
 /// The requests of one connection.
 struct Requests {
     endpoint: Arc<Endpoint>,
-    proof: Arc<Proof>,
+    client: Arc<Client>,
 }
 
 impl Service<Request<Incoming>> for Requests {
@@ -197,15 +253,15 @@ impl Service<Request<Incoming>> for Requests {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let endpoint = Arc::clone(&self.endpoint);
-        let proof = Arc::clone(&self.proof);
-        Box::pin(async move { Ok(endpoint.serve(request, &proof).await) })
+        let client = Arc::clone(&self.client);
+        Box::pin(async move { Ok(endpoint.serve(request, &client).await) })
     }
 }
 
 /// Resolves when the time to show the secret is over and it was not shown.
-async fn unproven(proof: &Proof) {
+async fn unproven(client: &Client) {
     tokio::time::sleep(PROOF_LIMIT).await;
-    if proof.is_given() {
+    if client.is_proven() {
         std::future::pending::<()>().await;
     }
 }

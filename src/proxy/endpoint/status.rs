@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
 use serde::Serialize;
 
 use super::{body::ResponseBody, correlation::CorrelationId};
@@ -22,6 +21,7 @@ pub(super) enum Reason {
     Forbidden,
     NotFound,
     MethodNotAllowed,
+    RequestEntityTooLarge,
     TooManyRequests,
     InternalError,
     BadGateway,
@@ -37,6 +37,7 @@ impl Reason {
             Self::Forbidden => "Forbidden",
             Self::NotFound => "NotFound",
             Self::MethodNotAllowed => "MethodNotAllowed",
+            Self::RequestEntityTooLarge => "RequestEntityTooLarge",
             Self::TooManyRequests => "TooManyRequests",
             Self::InternalError => "InternalError",
             // Not among Kubernetes' own; clients treat what they do not know as unknown and print it.
@@ -53,6 +54,7 @@ impl Reason {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
@@ -169,7 +171,7 @@ impl Failure {
         })
         .expect("a Status has string keys and plain values");
 
-        let mut response = Response::new(ResponseBody::Whole(Full::new(Bytes::from(body))));
+        let mut response = Response::new(ResponseBody::whole(Bytes::from(body)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(

@@ -118,11 +118,7 @@ async fn clusters_share_the_port_and_nothing_else() {
     }
     let proxy = builder.start().await.expect("the proxy starts");
     assert!(proxy.endpoint(&ProxyId::from_name("three")).is_none());
-    let mut bed = Bed {
-        proxy,
-        id: ids[0],
-        tunnel: std::sync::Arc::new(FakeTunnel::raw()),
-    };
+    let mut bed = Bed::of(proxy, ids[0], std::sync::Arc::new(FakeTunnel::raw()));
     for (id, name) in ids.iter().zip(["one", "two"]) {
         bed.id = *id;
         for version in BOTH_VERSIONS {

@@ -43,6 +43,7 @@ pub(super) struct FakeTunnel {
     ended: tokio::sync::Mutex<mpsc::UnboundedReceiver<StreamEnd>>,
     raw: Mutex<Vec<DuplexStream>>,
     shutdown: Shutdown,
+    states: Mutex<Vec<TunnelState>>,
 }
 
 /// What a stream of the tunnel does when it is to be closed.
@@ -108,7 +109,14 @@ impl FakeTunnel {
             ended: tokio::sync::Mutex::new(ended),
             raw: Mutex::default(),
             shutdown: Shutdown::Works,
+            states: Mutex::new(vec![TunnelState::Connected]),
         }
+    }
+
+    /// The same with other states than to be connected from the start.
+    pub(super) fn with_states(self, states: impl IntoIterator<Item = TunnelState>) -> Self {
+        *self.states.lock().expect("not poisoned") = states.into_iter().collect();
+        self
     }
 
     /// How many streams were asked for.
@@ -173,7 +181,8 @@ impl Tunnel for FakeTunnel {
     }
 
     fn states(&self) -> StateStream {
-        StateStream::new(stream::iter([TunnelState::Connected]))
+        let states = self.states.lock().expect("not poisoned").clone();
+        StateStream::new(stream::iter(states))
     }
 
     async fn shutdown(&self) -> Result<()> {

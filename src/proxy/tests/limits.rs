@@ -236,7 +236,8 @@ async fn shutdown_lets_a_running_request_end() {
         let request = bed.request("GET", "/").body(empty()).expect("a request");
         let mut list = client.send(request).await.expect("a head").into_body();
         let address = bed.proxy.local_addr();
-        let ending = tokio::spawn(bed.proxy.shutdown());
+        let proxy = bed.proxy;
+        let ending = tokio::spawn(async move { proxy.shutdown().await });
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }

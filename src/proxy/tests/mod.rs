@@ -1,6 +1,8 @@
 //! The proxy over real loopback TLS, with a fake tunnel behind it.
 
 mod admission;
+mod clusters;
+mod doors;
 mod failures;
 mod fakes;
 mod forwarding;
@@ -9,3 +11,4 @@ mod real_tunnel;
 mod streaming;
 mod support;
 mod upgrades;
+mod watching;

@@ -46,11 +46,7 @@ async fn start() -> (Bed, mpsc::UnboundedReceiver<TunnelStream>) {
         .start()
         .await
         .expect("the proxy starts");
-    let bed = Bed {
-        proxy,
-        id,
-        tunnel: Arc::new(FakeTunnel::raw()),
-    };
+    let bed = Bed::of(proxy, id, Arc::new(FakeTunnel::raw()));
     (bed, far_ends)
 }
 

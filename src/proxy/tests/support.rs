@@ -21,7 +21,7 @@ use crate::{
     Tunnel,
     kubeconfig::ProxyEndpoint,
     net::{Alpn, Connector, Endpoint, NetStream, Security, TrustRoots},
-    proxy::{Limits, Proxy, ProxyBuilder, ProxyId},
+    proxy::{Proxy, ProxyBuilder, ProxyId, endpoint::Limits},
 };
 
 pub(super) type TestBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -31,6 +31,8 @@ pub(super) struct Bed {
     pub(super) proxy: Proxy,
     pub(super) id: ProxyId,
     pub(super) tunnel: Arc<FakeTunnel>,
+    secret: String,
+    certificate_pem: String,
 }
 
 impl Bed {
@@ -56,7 +58,19 @@ impl Bed {
         let builder =
             Proxy::builder().cluster(id, Arc::clone(&tunnel) as Arc<dyn Tunnel>, Arc::new(auth));
         let proxy = configure(builder).start().await.expect("the proxy starts");
-        Self { proxy, id, tunnel }
+        Self::of(proxy, id, tunnel)
+    }
+
+    /// A bed around a proxy that serves the cluster `id`.
+    pub(super) fn of(proxy: Proxy, id: ProxyId, tunnel: Arc<FakeTunnel>) -> Self {
+        let endpoint = proxy.endpoint(&id).expect("the cluster is there");
+        Self {
+            secret: endpoint.secret().to_owned(),
+            certificate_pem: endpoint.certificate_authority_pem().to_owned(),
+            proxy,
+            id,
+            tunnel,
+        }
     }
 
     pub(super) fn endpoint(&self) -> ProxyEndpoint {
@@ -78,6 +92,31 @@ impl Bed {
             )
     }
 
+    /// The same for any cluster, whether it is there or not.
+    pub(super) fn request_at(&self, id: &ProxyId, method: &str, rest: &str) -> request::Builder {
+        let port = self.port();
+        Request::builder()
+            .method(method)
+            .uri(format!("https://127.0.0.1:{port}/proxies/{id}{rest}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.secret))
+    }
+
+    /// A request to any path of the endpoint, with whatever stands for the secret.
+    pub(super) fn request_to(
+        &self,
+        method: &str,
+        path: &str,
+        secret: Option<&str>,
+    ) -> Request<TestBody> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("https://127.0.0.1:{}{path}", self.port()));
+        if let Some(secret) = secret {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
+        }
+        request.body(empty()).expect("a request")
+    }
+
     /// The same as text, for a raw connection; `more` are header lines, each with its line end.
     pub(super) fn request_text(&self, method: &str, rest: &str, more: &str) -> String {
         format!(
@@ -89,8 +128,7 @@ impl Bed {
     }
 
     pub(super) async fn connect(&self, alpn: Alpn) -> NetStream {
-        let pem = self.endpoint().certificate_authority_pem().to_owned();
-        let roots = TrustRoots::only_pem(pem.as_bytes()).expect("a certificate");
+        let roots = TrustRoots::only_pem(self.certificate_pem.as_bytes()).expect("a certificate");
         Connector::new(roots)
             .expect("a connector")
             .connect(
