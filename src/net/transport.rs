@@ -27,6 +27,8 @@ pub(super) struct Transport {
 pub(super) enum Wire {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl Transport {
@@ -42,6 +44,8 @@ impl Transport {
         match &self.wire {
             Wire::Tcp(tcp) => tcp.peer_addr(),
             Wire::Tls(stream) => stream.get_ref().0.peer_addr(),
+            #[cfg(test)]
+            Wire::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
@@ -101,6 +105,8 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
 }
@@ -114,6 +120,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_write(cx, buf),
         }
     }
 
@@ -125,6 +133,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -136,6 +146,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -143,6 +155,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
 }

@@ -1,17 +1,23 @@
-//! The background task of a listener: its control channel with the relay.
+//! The background task of a listener: one control channel with the relay, for ever.
+//!
+//! The relay cuts each channel after a day. So the listener replaces it before: the successor is registered first, then
+//! the old channel is retired, and what the relay still announces on it is handled. No sender finds nobody. The same is
+//! done when a token can not be renewed.
 
 use std::{
     convert::Infallible,
     future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, SystemTime},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderMap, StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +32,7 @@ use super::{
     keep_alive::{KeepAlive, Output, Verdict},
     listener::is_persistent,
     rendezvous::Rendezvous,
+    status::StateBoard,
     websocket::{CloseReason, Event, MessageEnd, MessageKind, Outgoing, WebSocket},
 };
 use crate::{
@@ -37,7 +44,7 @@ use crate::{
 /// What tokens are made by. Passed in, so that a test's token ages with its virtual time.
 pub(super) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Keeps a listener registered, for ever.
+/// Keeps one control channel of a listener, for ever.
 pub(super) struct Registration {
     connector: Connector,
     hybrid_connection: HybridConnection,
@@ -47,9 +54,17 @@ pub(super) struct Registration {
     id: Uuid,
     dialler: Arc<Dialler>,
     incoming: mpsc::Sender<IncomingConnection>,
-    state: watch::Sender<ListenerState>,
+    states: Arc<StateBoard>,
+    /// Which of the listener's channels this is.
+    channel: usize,
     stop: CancellationToken,
 }
+
+/// A control channel that stands, and the token that it stands by.
+type Established = (WebSocket<NetStream>, RelayToken);
+
+/// Channels whose successor stands.
+type Retiring<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
 
 impl Registration {
     pub(super) fn new(
@@ -58,7 +73,7 @@ impl Registration {
         credential: RelayCredential,
         clock: WallClock,
         incoming: mpsc::Sender<IncomingConnection>,
-        state: watch::Sender<ListenerState>,
+        (states, channel): (Arc<StateBoard>, usize),
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -69,7 +84,8 @@ impl Registration {
             clock,
             id: Uuid::new_v4(),
             incoming,
-            state,
+            states,
+            channel,
             stop,
         }
     }
@@ -84,7 +100,8 @@ impl Registration {
         );
         async {
             let mut backoff = Backoff::new(random_jitter);
-            while let Some(retry_in) = self.register_once(&mut backoff).await {
+            let mut retiring = Retiring::new();
+            while let Some(retry_in) = self.register_once(&mut backoff, &mut retiring).await {
                 if self
                     .stop
                     .run_until_cancelled(sleep(retry_in))
@@ -99,20 +116,37 @@ impl Registration {
         .await;
     }
 
-    /// One registration, from dial to loss, and how long to wait after it; `None` when the listener stops.
-    async fn register_once(&self, backoff: &mut Backoff) -> Option<Duration> {
-        self.state.send_replace(ListenerState::Connecting);
+    /// One registration with its successors, from dial to loss, and how long to wait after it; `None` when the listener
+    /// stops.
+    async fn register_once<'a>(
+        &'a self,
+        backoff: &mut Backoff,
+        retiring: &mut Retiring<'a>,
+    ) -> Option<Duration> {
+        self.set(ListenerState::Connecting);
         let mut lived = Duration::ZERO;
         let error = match self.stop.run_until_cancelled(self.connect()).await? {
-            Ok((socket, token)) => {
+            Ok(mut established) => {
                 info!("registered with the relay");
-                self.state.send_replace(ListenerState::Online);
-                let since = Instant::now();
-                let ended = self.serve(socket, token).await;
-                lived = since.elapsed();
-                match ended {
-                    Ok(Stopped) => return None,
-                    Err(error) => error,
+                self.set(ListenerState::Online);
+                loop {
+                    let since = Instant::now();
+                    let (socket, token) = established;
+                    let ended = self.serve(socket, token, retiring).await;
+                    lived = since.elapsed();
+                    match ended {
+                        Ok(Ended::Stopped) => return None,
+                        Ok(Ended::Replaced {
+                            old,
+                            messages,
+                            successor,
+                        }) => {
+                            info!("replaced the registration with the relay");
+                            retiring.push(Box::pin(self.retire(old, messages)));
+                            established = successor;
+                        }
+                        Err(error) => break error,
+                    }
                 }
             }
             Err(error) => error,
@@ -129,14 +163,60 @@ impl Registration {
             ?retry_in,
             "not registered with the relay"
         );
-        self.state.send_replace(ListenerState::Waiting {
+        self.set(ListenerState::Waiting {
             retry_in,
             reason: Arc::new(error),
         });
         Some(retry_in)
     }
 
-    async fn connect(&self) -> Result<(WebSocket<NetStream>, RelayToken)> {
+    fn set(&self, state: ListenerState) {
+        self.states.set(self.channel, state);
+    }
+
+    /// Registers once more beside the channel that stands: when it is old, or at once when `wanted` says so. Does not
+    /// end before it has succeeded.
+    async fn successor(&self, wanted: &Notify) -> Established {
+        // A listener with several channels must not lose them all in the same hour.
+        let age = REPLACE_AFTER + REPLACE_SPREAD * u32::from(random_jitter()) / u32::from(u8::MAX);
+        let _ = timeout(age, wanted.notified()).await;
+        let mut backoff = Backoff::new(random_jitter);
+        loop {
+            match self.connect().await {
+                Ok(established) => return established,
+                Err(error) => {
+                    let retry_in = match is_persistent(&error) {
+                        true => backoff.after_refusal(),
+                        false => backoff.after_failure(),
+                    };
+                    debug!(
+                        error = error.report(),
+                        ?retry_in,
+                        "could not replace the registration yet"
+                    );
+                    sleep(retry_in).await;
+                }
+            }
+        }
+    }
+
+    /// Signs a replaced channel off, and handles what the relay announced before it took notice.
+    async fn retire<T>(&self, mut socket: WebSocket<T>, mut messages: Assembler)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let reason = CloseReason::new(CloseReason::NORMAL, "");
+        let farewell = async {
+            socket.send(Outgoing::Close(Some(&reason))).await.ok()?;
+            loop {
+                let event = socket.next_event().await.ok()?;
+                self.handle_event(&mut socket, &mut messages, event).ok()?;
+            }
+        };
+        let _: Result<Option<Infallible>, _> = timeout(RETIRE_LIMIT, farewell).await;
+    }
+
+    async fn connect(&self) -> Result<Established> {
         let attempt = async {
             let token = self.token()?;
             let endpoint = self.hybrid_connection.endpoint();
@@ -171,13 +251,20 @@ impl Registration {
             .token(&self.hybrid_connection, (self.clock)())
     }
 
-    /// Serves the control channel until it is lost (an error) or the listener stops.
+    /// Serves the control channel until it is lost (an error), its successor stands, or the listener stops.
     ///
     /// Nothing here waits but for the channel itself: a sender is handed on, or turned away in the background.
-    async fn serve<T>(&self, mut socket: WebSocket<T>, token: RelayToken) -> Result<Stopped>
+    async fn serve<T>(
+        &self,
+        mut socket: WebSocket<T>,
+        token: RelayToken,
+        retiring: &mut Retiring<'_>,
+    ) -> Result<Ended<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
+        let replacement_wanted = Notify::new();
+        let mut successor = pin!(self.successor(&replacement_wanted));
         let mut keep_alive = KeepAlive::new(Instant::now());
         let mut renewal = Renewal::new(&token, Instant::now(), (self.clock)());
         let mut messages = Assembler::default();
@@ -191,9 +278,21 @@ impl Registration {
                     let close = socket.send(Outgoing::Close(Some(&reason)));
                     // Whether it arrives or not, the end of the socket says the same.
                     let _ = timeout(CLOSE_LIMIT / 2, close).await;
-                    return Ok(Stopped);
+                    return Ok(Ended::Stopped);
                 }
-                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
+                successor = &mut successor => {
+                    let old = socket;
+                    return Ok(Ended::Replaced { old, messages, successor });
+                }
+                Some(()) = retiring.next(), if !retiring.is_empty() => {}
+                () = renewal.due() => {
+                    if let Err(error) = self.renew(&mut socket, &mut renewal).await {
+                        // The relay takes the channel away a while after the token's end, not now.
+                        warn!(error = error.report(), "could not renew the token");
+                        renewal.give_up();
+                        replacement_wanted.notify_one();
+                    }
+                }
                 event = socket.next_event() => {
                     keep_alive.handle_input(Instant::now());
                     self.handle_event(&mut socket, &mut messages, event?)?;
@@ -322,8 +421,17 @@ impl Registration {
     }
 }
 
-/// The listener ends the registration by its own will.
-struct Stopped;
+/// How a control channel ends that was not lost.
+enum Ended<T> {
+    /// The listener ends the registration by its own will.
+    Stopped,
+    /// Another one stands.
+    Replaced {
+        old: WebSocket<T>,
+        messages: Assembler,
+        successor: Established,
+    },
+}
 
 /// When the token of a control channel is renewed.
 struct Renewal {
@@ -410,6 +518,16 @@ pub(super) const INCOMING_QUEUE: usize = 64;
 /// How long a listener that ends waits for its last message to leave.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a replaced channel is listened to. The relay takes notice within a round trip, and hands over what it has
+/// begun to write within seconds.
+const RETIRE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The relay cuts a control channel after 24 hours. Time is left for a relay that is out of reach for an hour or two.
+const REPLACE_AFTER: Duration = Duration::from_secs(20 * 60 * 60);
+
+/// Added by chance.
+const REPLACE_SPREAD: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// As Microsoft's clients have it for a listener.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -422,7 +540,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A token that is all but expired must not make a busy loop.
 const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
 
-/// Then the channel is given up: a new one begins with a new token.
+/// Then the channel is replaced: a new one begins with a new token.
 const RENEWAL_TRIES: u32 = 3;
 
 /// Three tries fit into [`RENEWAL_MARGIN`].

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::net::{Connector, NetStream, tests::Authority};
+use crate::net::{NetStream, tests::Authority};
 
 const YES: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
