@@ -9,6 +9,7 @@ mod hop;
 #[cfg(feature = "agent")]
 mod http;
 mod proxy;
+mod sessions;
 mod stream;
 mod tls;
 mod transport;
@@ -155,6 +156,14 @@ impl Connector {
     pub fn with_server_name(mut self, name: &str) -> Result<Self> {
         self.tls.expect_server_name(name)?;
         Ok(self)
+    }
+
+    /// For connections to a relay: TLS begins as Azure's relays like it, which saves a round trip of the first handshake.
+    /// Sessions are remembered apart from those of `self`, and shared by the clones.
+    #[must_use]
+    pub(crate) fn for_relay(mut self) -> Self {
+        self.tls.expect_relay();
+        self
     }
 
     /// Connects, and completes the TLS handshake where the endpoint speaks TLS, offering `alpn`.

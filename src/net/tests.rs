@@ -245,6 +245,39 @@ async fn a_second_connection_resumes_the_session() {
     }
 }
 
+/// Azure's relays want P-384; without the hint the first handshake has a retry in it. Others are not hindered.
+#[tokio::test]
+async fn a_relay_is_met_with_the_key_that_it_wants() {
+    use rustls::HandshakeKind::{Full, FullWithHelloRetryRequest, Resumed};
+    const AZURE: &str = "contoso.servicebus.windows.net";
+    let authority = Authority::new("a");
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([AZURE.to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority.0)
+        .unwrap();
+    let azure =
+        TlsAcceptor::with_p384_only(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
+    let usual = authority.acceptor("localhost", Alpn::None);
+    let unaware = authority.trusted().with_server_name(AZURE).unwrap();
+    let aware = unaware.clone().for_relay();
+    for (connector, acceptor, expected) in [
+        (unaware, &azure, FullWithHelloRetryRequest),
+        (aware.clone(), &azure, Full),
+        (aware, &azure, Resumed),
+        (authority.trusted().for_relay(), &usual, Full),
+    ] {
+        let (listener, port) = listen().await;
+        let server = serve(listener, acceptor.clone());
+        let mut stream = connector.connect(&tls_on(port), Alpn::None).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(stream.handshake_kind(), Some(expected));
+        server.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn an_address_in_place_of_a_name() {
     let authority = Authority::new("a");

@@ -4,6 +4,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
@@ -14,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::{Endpoint, NetStream, hop::Hop, transport::Transport};
+use super::{Endpoint, NetStream, hop::Hop, sessions::RelaySessions, transport::Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// How long a TLS handshake may take, on either side.
@@ -149,6 +150,13 @@ impl TlsConnector {
         Ok(())
     }
 
+    /// Begins handshakes as Azure's relays like it.
+    pub(super) fn expect_relay(&mut self) {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::store(Arc::new(RelaySessions::new()));
+        self.config = Arc::new(config);
+    }
+
     /// Completes the handshake with `endpoint` over `io`.
     pub(super) async fn handshake<T>(
         &self,
@@ -255,6 +263,27 @@ impl TlsAcceptor {
     pub async fn accept(&self, tcp: TcpStream) -> Result<NetStream> {
         let stream = self.complete(Transport::tcp(tcp)).await?;
         Ok(NetStream::tls(stream))
+    }
+
+    /// An acceptor that agrees on a key by P-384 only, as Azure's relays do.
+    #[cfg(test)]
+    pub(super) fn with_p384_only(pem: &[u8], key: &[u8]) -> Self {
+        let mut provider = CryptoProvider::clone(&provider());
+        provider
+            .kx_groups
+            .retain(|group| group.name() == rustls::NamedGroup::secp384r1);
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                certificates(pem).unwrap(),
+                PrivateKeyDer::from_pem_slice(key).unwrap(),
+            )
+            .unwrap();
+        Self {
+            config: Arc::new(config),
+        }
     }
 
     /// A handshake within TLS, as behind a proxy that is spoken to over TLS.

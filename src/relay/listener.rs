@@ -101,6 +101,7 @@ impl RelayListener {
         clock: WallClock,
         channels: usize,
     ) -> Self {
+        let connector = connector.for_relay();
         let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
         let states = Arc::new(StateBoard::new(channels));
         let state = states.subscribe();

@@ -136,11 +136,12 @@ impl Registration {
                     lived = since.elapsed();
                     match ended {
                         Ok(Ended::Stopped) => return None,
-                        Ok(Ended::Replaced {
-                            old,
-                            messages,
-                            successor,
-                        }) => {
+                        Ok(Ended::Replaced(replaced)) => {
+                            let Replaced {
+                                old,
+                                messages,
+                                successor,
+                            } = *replaced;
                             info!("replaced the registration with the relay");
                             retiring.push(Box::pin(self.retire(old, messages)));
                             established = successor;
@@ -281,8 +282,8 @@ impl Registration {
                     return Ok(Ended::Stopped);
                 }
                 successor = &mut successor => {
-                    let old = socket;
-                    return Ok(Ended::Replaced { old, messages, successor });
+                    let replaced = Replaced { old: socket, messages, successor };
+                    return Ok(Ended::Replaced(Box::new(replaced)));
                 }
                 Some(()) = retiring.next(), if !retiring.is_empty() => {}
                 () = renewal.due() => {
@@ -426,11 +427,14 @@ enum Ended<T> {
     /// The listener ends the registration by its own will.
     Stopped,
     /// Another one stands.
-    Replaced {
-        old: WebSocket<T>,
-        messages: Assembler,
-        successor: Established,
-    },
+    Replaced(Box<Replaced<T>>),
+}
+
+struct Replaced<T> {
+    old: WebSocket<T>,
+    /// What of a message has arrived on the old one.
+    messages: Assembler,
+    successor: Established,
 }
 
 /// When the token of a control channel is renewed.

@@ -55,7 +55,7 @@ impl RelaySender {
         credential: RelayCredential,
     ) -> Self {
         Self {
-            connector,
+            connector: connector.for_relay(),
             hybrid_connection,
             credential,
             headers: HeaderMap::new(),

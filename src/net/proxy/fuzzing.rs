@@ -51,3 +51,33 @@ pub fn proxy_answer(input: &[u8]) {
         assert!(reply.bytes.len() <= 262, "the longest reply");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_corpus_passes() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/proxy_answer");
+        // The published package comes without it.
+        let Ok(files) = std::fs::read_dir(corpus) else {
+            return;
+        };
+        for file in files {
+            proxy_answer(&std::fs::read(file.unwrap().path()).unwrap());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_passes(
+            cut: u8,
+            start in "(HTTP/1\\.[01] [0-9]{3}[ -~]{0,9}\r\n)?(\r\n)?",
+            rest in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            proxy_answer(&[&[cut][..], start.as_bytes(), &rest].concat());
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! [`ProxySettings`]: the corporate proxy between this machine and everything else.
 
 mod address;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(super) mod fuzzing;
 mod http_connect;
 mod no_proxy;

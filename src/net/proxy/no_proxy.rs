@@ -1,6 +1,6 @@
 //! [`NoProxy`]: whom no proxy stands before.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use tracing::warn;
 
@@ -132,7 +132,7 @@ fn shares(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     let shift = u32::from(width(network) - bits);
     let prefix = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => u128::from(u32::from(ip)),
-        IpAddr::V6(ip) => u128::from(Ipv6Addr::from(ip)),
+        IpAddr::V6(ip) => u128::from(ip),
     };
     (prefix(address) ^ prefix(network))
         .checked_shr(shift)

@@ -85,7 +85,7 @@ async fn a_thousand_cuts_without_warning_and_no_sender_finds_nobody() {
     let bed = Bed::start(Transport::Memory).await;
     let _listener = answering(&bed, 2);
     channels(&bed, 2).await;
-    let (connecting, count) = connecting(&bed, Duration::from_secs(7));
+    let (connecting, count) = connecting(&bed, Duration::from_secs(17));
     let sender = sender(&bed);
     for _ in 0..1000 {
         bed.server.recycle();
@@ -95,7 +95,7 @@ async fn a_thousand_cuts_without_warning_and_no_sender_finds_nobody() {
         channels(&bed, 2).await;
     }
     assert!(!connecting.is_finished());
-    assert!(count.load(Relaxed) > 4000, "{count:?}");
+    assert!(count.load(Relaxed) > 1500, "{count:?}");
 }
 
 /// The daily cut never comes, because the channel was replaced before; the token never expires, because it was renewed.
