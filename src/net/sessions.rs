@@ -27,7 +27,8 @@ impl ClientSessionStore for RelaySessions {
     }
 
     fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.0.kx_hint(server_name).or(Some(NamedGroup::secp384r1))
+        let expected = || is_azure(server_name).then_some(NamedGroup::secp384r1);
+        self.0.kx_hint(server_name).or_else(expected)
     }
 
     fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
