@@ -342,7 +342,7 @@ async fn wrong_socks_replies() {
     let url = "socks5h://127.0.0.1:PORT";
     for (method, reply, kind, text) in [
         (&[4, 0][..], &[][..], ErrorKind::Protocol, "SOCKS 5"),
-        (&[b'H', b'T'], &[], ErrorKind::Protocol, "SOCKS 5"),
+        (b"HT", &[], ErrorKind::Protocol, "SOCKS 5"),
         (&[5, 2], &[], ErrorKind::Protocol, "not offered"),
         (&[5, 255], &[], ErrorKind::Unauthorized, "wants a user"),
         (&[5, 0], &[4, 0, 0, 1], ErrorKind::Protocol, "reply"),
