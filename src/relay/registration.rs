@@ -4,6 +4,8 @@
 //! the old channel is retired, and what the relay still announces on it is handled. No sender finds nobody. The same is
 //! done when a token can not be renewed.
 
+mod renewal;
+
 use std::{
     convert::Infallible,
     future::poll_fn,
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
+use self::renewal::Renewal;
 use super::{
     HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayToken,
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
@@ -437,58 +440,6 @@ struct Replaced<T> {
     successor: Established,
 }
 
-/// When the token of a control channel is renewed.
-struct Renewal {
-    expires_at: Option<SystemTime>,
-    due_at: Option<Instant>,
-    tries_left: u32,
-}
-
-impl Renewal {
-    fn new(token: &RelayToken, now: Instant, wall_clock: SystemTime) -> Self {
-        let expires_at = token.expires_at();
-        Self {
-            expires_at,
-            due_at: expires_at
-                .map(|at| now + renewal_delay(at.duration_since(wall_clock).unwrap_or_default())),
-            tries_left: RENEWAL_TRIES - 1,
-        }
-    }
-
-    async fn due(&self) {
-        match self.due_at {
-            Some(at) => sleep_until(at).await,
-            None => {
-                let never: Infallible = std::future::pending().await;
-                match never {}
-            }
-        }
-    }
-
-    /// Puts the renewal off; `false` when it was put off often enough.
-    fn try_again(&mut self, now: Instant) -> bool {
-        let may = self.tries_left > 0;
-        self.tries_left = self.tries_left.saturating_sub(1);
-        self.due_at = Some(now + RENEWAL_RETRY);
-        may
-    }
-
-    fn give_up(&mut self) {
-        self.due_at = None;
-    }
-}
-
-/// After three quarters of the life that is left, and five minutes before its end at the latest.
-fn renewal_delay(life: Duration) -> Duration {
-    let life = life.min(LONGEST_LIFE);
-    let early = life * 3 / 4;
-    match life.checked_sub(RENEWAL_MARGIN) {
-        Some(latest) if !latest.is_zero() => early.min(latest),
-        _ => early,
-    }
-    .max(RENEWAL_MIN_DELAY)
-}
-
 fn closed(reason: Option<CloseReason>) -> Error {
     let text = match &reason {
         Some(CloseReason { code, reason }) => {
@@ -534,21 +485,6 @@ const REPLACE_SPREAD: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// As Microsoft's clients have it for a listener.
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
-
-/// For clocks that differ: the relay goes by its own.
-const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
-
-/// A token without a real end has some number for one, with which no clock can be reckoned.
-const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// A token that is all but expired must not make a busy loop.
-const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
-
-/// Then the channel is replaced: a new one begins with a new token.
-const RENEWAL_TRIES: u32 = 3;
-
-/// Three tries fit into [`RENEWAL_MARGIN`].
-const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests;

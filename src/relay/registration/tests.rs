@@ -8,7 +8,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{
+    renewal::{RENEWAL_MARGIN, RENEWAL_RETRY, RENEWAL_TRIES, renewal_delay},
+    *,
+};
 use crate::{
     net::{Endpoint, Security},
     relay::{SasRule, incoming::MAX_BACKGROUND_REJECTIONS, tests::connector, websocket::Role},
