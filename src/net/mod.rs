@@ -1,25 +1,29 @@
-//! A byte stream to host:port: TCP, then TLS where it is asked for. The only module that names `rustls`. Also when to
-//! dial again.
+//! A byte stream to host:port: TCP, by way of a corporate proxy where there is one, then TLS where it is asked for. The
+//! only module that names `rustls`. Also when to dial again.
 
 mod backoff;
+mod dial;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod hop;
 mod http;
+mod proxy;
+mod sessions;
 mod stream;
 mod tls;
+mod transport;
 
-use std::{fmt, io, time::Duration};
+use std::fmt;
 
-use tokio::net::TcpStream;
-
+pub use proxy::ProxySettings;
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 
 pub(crate) use self::backoff::{Backoff, Jitter, random_jitter};
 pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse, encode_fields};
 
-use crate::{Error, ErrorKind, Result};
-
-/// How long one TCP connect, over all addresses of a name, may take. Longer than three lost SYN packets (1, 2, 4 s).
-const TCP_CONNECT_LIMIT: Duration = Duration::from_secs(10);
+use self::{hop::Hop, transport::Transport};
+use crate::Result;
 
 /// Whether a connection is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,25 +92,34 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Dials [`Endpoint`]s: TCP with `TCP_NODELAY`, then TLS with the platform's trust roots or those given.
+/// Dials [`Endpoint`]s: TCP, then TLS with the platform's trust roots or those given.
+///
+/// All addresses of a name are tried, IPv6 and IPv4 in turn, each a quarter of a second after the one before; the first
+/// that answers wins. Sockets have `TCP_NODELAY`, because a tunnel carries keystrokes, and keep-alive.
+///
+/// Goes through no proxy unless told to by [`with_proxy`](Self::with_proxy).
 ///
 /// Cheap to clone; clones share the TLS configuration and its session cache.
 ///
 /// ```no_run
 /// use std::path::Path;
 ///
-/// use arc_cluster_connect::net::{Alpn, Connector, Endpoint, Security, TrustRoots};
+/// use arc_cluster_connect::net::{Alpn, Connector, Endpoint, ProxySettings, Security, TrustRoots};
 ///
 /// # async fn example() -> arc_cluster_connect::Result<()> {
 /// let roots = TrustRoots::platform().and_file(Path::new("corporate-ca.pem"))?;
+/// let connector = Connector::new(roots)?.with_proxy(ProxySettings::from_environment()?);
 /// let endpoint = Endpoint::new("relay.example", 443, Security::Tls);
-/// let stream = Connector::new(roots)?.connect(&endpoint, Alpn::Http1).await?;
+/// let stream = connector.connect(&endpoint, Alpn::Http1).await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Connector {
     tls: tls::TlsConnector,
+    proxy: ProxySettings,
+    #[cfg(test)]
+    memory: Option<MemoryNetwork>,
 }
 
 impl Connector {
@@ -117,73 +130,102 @@ impl Connector {
     pub fn new(roots: TrustRoots) -> Result<Self> {
         Ok(Self {
             tls: tls::TlsConnector::new(roots)?,
+            proxy: ProxySettings::direct(),
+            #[cfg(test)]
+            memory: None,
         })
     }
 
-    /// Expects a certificate for `name` whatever host is dialled, and asks for it by SNI.
+    /// Dials as `proxy` says.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: ProxySettings) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
+    /// Expects a certificate for `name` whatever host is dialled, and asks for it by SNI. A proxy on the way is still
+    /// expected to have a certificate for its own name.
     ///
     /// For a server that is reached under another name than its certificate has, as a kubeconfig's
     /// `tls-server-name` says.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when `name` is neither a DNS name nor an IP address.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when `name` is neither a DNS name nor an IP address.
     pub fn with_server_name(mut self, name: &str) -> Result<Self> {
         self.tls.expect_server_name(name)?;
         Ok(self)
     }
 
+    /// For connections to a relay: TLS begins as Azure's relays like it, which saves a round trip of the first handshake.
+    /// Sessions are remembered apart from those of `self`, and shared by the clones.
+    #[must_use]
+    pub(crate) fn for_relay(mut self) -> Self {
+        self.tls.expect_relay();
+        self
+    }
+
     /// Connects, and completes the TLS handshake where the endpoint speaks TLS, offering `alpn`.
     ///
     /// # Errors
-    /// [`ErrorKind::Network`] when the name does not resolve or nobody answers, [`ErrorKind::Tls`] when the
-    /// certificate or handshake is not acceptable, [`ErrorKind::Timeout`] after the limits of this module. The text
-    /// names the endpoint.
+    /// [`Network`](crate::ErrorKind::Network) when the name does not resolve or nobody answers,
+    /// [`Tls`](crate::ErrorKind::Tls) when the certificate or handshake is not acceptable,
+    /// [`Timeout`](crate::ErrorKind::Timeout) after 10 s for TCP, 10 s for TLS and 15 s for a proxy's answer;
+    /// [`Unauthorized`](crate::ErrorKind::Unauthorized) when a proxy wants a (different) password,
+    /// [`Refused`](crate::ErrorKind::Refused) when it does not allow the connection. The text names the endpoint, or the
+    /// proxy if it is the proxy that failed.
     ///
     /// # Cancel safety
     /// Cancel-safe: a dropped future closes the half-made connection.
     pub async fn connect(&self, endpoint: &Endpoint, alpn: Alpn) -> Result<NetStream> {
-        let tcp = tcp_connect(endpoint).await?;
+        #[cfg(test)]
+        if let Some(memory) = &self.memory {
+            let wire = transport::Wire::Memory((memory.0)(endpoint));
+            return Ok(NetStream::over(Transport::new(wire, bytes::Bytes::new())));
+        }
+        let (transport, hop) = match self.proxy.proxy_for(endpoint) {
+            None => {
+                let hop = Hop::Target(endpoint);
+                let tcp = dial::tcp_connect(endpoint, hop).await?;
+                (Transport::tcp(tcp), hop)
+            }
+            Some(proxy) => {
+                let transport = self.proxy.open(endpoint, &self.tls).await?;
+                let target = endpoint;
+                (transport, Hop::Through { target, proxy })
+            }
+        };
         match endpoint.security {
-            Security::Plain => Ok(NetStream::plain(tcp)),
-            Security::Tls => self.tls.connect(endpoint, tcp, alpn).await,
+            Security::Plain => Ok(NetStream::over(transport)),
+            Security::Tls => {
+                let stream = self.tls.handshake(endpoint, transport, alpn, hop).await?;
+                Ok(NetStream::tls(stream))
+            }
         }
     }
 }
 
-async fn tcp_connect(endpoint: &Endpoint) -> Result<TcpStream> {
-    let dial = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-    let tcp = within_limit(endpoint, dial).await?;
-    // A tunnel carries keystrokes: Nagle's algorithm would hold them for up to 40 ms.
-    tcp.set_nodelay(true)
-        .map_err(|error| connect_error(endpoint, error))?;
-    Ok(tcp)
-}
+/// Connections that are made in memory, so that a test's time may be virtual: a socket's delay would count as idleness.
+#[cfg(test)]
+#[derive(Clone)]
+struct MemoryNetwork(std::sync::Arc<dyn Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync>);
 
-async fn within_limit<T>(
-    endpoint: &Endpoint,
-    dial: impl Future<Output = io::Result<T>>,
-) -> Result<T> {
-    match tokio::time::timeout(TCP_CONNECT_LIMIT, dial).await {
-        Ok(Ok(connected)) => Ok(connected),
-        Ok(Err(error)) => Err(connect_error(endpoint, error)),
-        Err(_) => Err(Error::new(
-            ErrorKind::Timeout,
-            format!("no answer from {endpoint} within {TCP_CONNECT_LIMIT:?}"),
-        )
-        .with_help("check that a firewall does not drop packets to this host and port")),
+#[cfg(test)]
+impl fmt::Debug for MemoryNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryNetwork")
     }
 }
 
-fn connect_error(endpoint: &Endpoint, error: io::Error) -> Error {
-    let help = match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            "nothing listens there: check the host and port, and that the server runs"
-        }
-        _ => "check the host name, DNS and the network",
-    };
-    Error::new(ErrorKind::Network, format!("can not connect to {endpoint}"))
-        .with_source(error)
-        .with_help(help)
+#[cfg(test)]
+impl Connector {
+    /// Every connection is what `dial` makes of its endpoint.
+    pub(crate) fn in_memory(
+        mut self,
+        dial: impl Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync + 'static,
+    ) -> Self {
+        self.memory = Some(MemoryNetwork(std::sync::Arc::new(dial)));
+        self
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! [`NetStream`]: a TCP connection, with or without TLS.
+//! [`NetStream`]: a connection, with or without TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -13,25 +13,29 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::Alpn;
+use super::{Alpn, transport::Transport};
 
-/// A connected byte stream: TCP, or TLS over TCP. Vectored writes pass through.
+/// A connected byte stream: TCP, or TLS over TCP, by way of a proxy or not. Vectored writes pass through.
 #[derive(Debug)]
 pub struct NetStream(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Transport),
+    Tls(Box<TlsStream<Transport>>),
 }
 
 impl NetStream {
     /// Wraps a plain TCP connection.
     pub fn plain(tcp: TcpStream) -> Self {
-        Self(Inner::Plain(tcp))
+        Self::over(Transport::tcp(tcp))
     }
 
-    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+    pub(super) fn over(transport: Transport) -> Self {
+        Self(Inner::Plain(transport))
+    }
+
+    pub(super) fn tls(stream: TlsStream<Transport>) -> Self {
         Self(Inner::Tls(Box::new(stream)))
     }
 
@@ -43,7 +47,15 @@ impl NetStream {
         }
     }
 
-    /// The other end's address.
+    #[cfg(test)]
+    pub(super) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
+        match &self.0 {
+            Inner::Plain(_) => None,
+            Inner::Tls(stream) => stream.get_ref().1.handshake_kind(),
+        }
+    }
+
+    /// The address of the other end of the TCP connection: that of the proxy, where there is one.
     ///
     /// # Errors
     /// When the socket is no longer connected.

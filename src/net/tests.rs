@@ -7,24 +7,32 @@ use rcgen::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 
-use super::*;
+use super::{
+    dial::{TCP_CONNECT_LIMIT, within_limit},
+    *,
+};
+use crate::{Error, ErrorKind};
 
 /// A certificate authority that issues server certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn trusted(&self) -> Connector {
+    pub(super) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(super) fn trusted(&self) -> Connector {
         Connector::new(TrustRoots::only_pem(self.0.pem().as_bytes()).unwrap()).unwrap()
     }
 
@@ -47,7 +55,7 @@ impl Authority {
         .unwrap()
     }
 
-    fn acceptor(&self, name: &str, alpn: Alpn) -> TlsAcceptor {
+    pub(super) fn acceptor(&self, name: &str, alpn: Alpn) -> TlsAcceptor {
         self.acceptor_with(name, alpn, |_| {})
     }
 }
@@ -173,7 +181,7 @@ async fn an_unknown_host() {
 async fn no_answer_to_a_connect() {
     let start = tokio::time::Instant::now();
     let endpoint = Endpoint::new("192.0.2.1", 443, Security::Tls);
-    let error = within_limit::<()>(&endpoint, pending())
+    let error = within_limit::<()>(Hop::Target(&endpoint), pending())
         .await
         .expect_err("nobody answers");
     assert!(start.elapsed() >= TCP_CONNECT_LIMIT);
@@ -207,6 +215,66 @@ async fn tls_carries_bytes_and_both_ends_agree_on_the_protocol() {
         stream.read_to_end(&mut text).await.unwrap();
         assert_eq!(text, b"hello");
         assert_eq!(task.await.unwrap().unwrap(), agreed);
+    }
+}
+
+/// The relay is dialled again and again: all but the first handshake are to be the short one, whatever is offered in it.
+#[tokio::test]
+async fn a_second_connection_resumes_the_session() {
+    let authority = Authority::new("a");
+    let acceptor = authority.acceptor("localhost", Alpn::Http2OrHttp1);
+    let connector = authority.trusted();
+    for (alpn, expected) in [
+        (Alpn::Http1, rustls::HandshakeKind::Full),
+        (Alpn::Http1, rustls::HandshakeKind::Resumed),
+        (Alpn::Http2, rustls::HandshakeKind::Resumed),
+    ] {
+        let (listener, port) = listen().await;
+        let server = serve(listener, acceptor.clone());
+        let mut stream = connector
+            .clone()
+            .connect(&tls_on(port), alpn)
+            .await
+            .unwrap();
+        // The ticket for the next connection comes with the first bytes.
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(stream.handshake_kind(), Some(expected));
+        server.await.unwrap().unwrap();
+    }
+}
+
+/// Azure's relays want P-384; without the hint the first handshake has a retry in it. Others are not hindered.
+#[tokio::test]
+async fn a_relay_is_met_with_the_key_that_it_wants() {
+    use rustls::HandshakeKind::{Full, FullWithHelloRetryRequest, Resumed};
+    const AZURE: &str = "contoso.servicebus.windows.net";
+    let authority = Authority::new("a");
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([AZURE.to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority.0)
+        .unwrap();
+    let azure =
+        TlsAcceptor::with_p384_only(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
+    let usual = authority.acceptor("localhost", Alpn::None);
+    let unaware = authority.trusted().with_server_name(AZURE).unwrap();
+    let aware = unaware.clone().for_relay();
+    for (connector, acceptor, expected) in [
+        (unaware, &azure, FullWithHelloRetryRequest),
+        (aware.clone(), &azure, Full),
+        (aware, &azure, Resumed),
+        (authority.trusted().for_relay(), &usual, Full),
+    ] {
+        let (listener, port) = listen().await;
+        let server = serve(listener, acceptor.clone());
+        let mut stream = connector.connect(&tls_on(port), Alpn::None).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(stream.handshake_kind(), Some(expected));
+        server.await.unwrap().unwrap();
     }
 }
 
@@ -303,7 +371,11 @@ async fn a_host_that_no_certificate_can_name() {
         .unwrap();
     let endpoint = Endpoint::new("not a name", 443, Security::Tls);
     let connector = Authority::new("a").trusted();
-    let error = connector.tls.connect(&endpoint, tcp, Alpn::None).await;
+    let hop = Hop::Target(&endpoint);
+    let error = connector
+        .tls
+        .handshake(&endpoint, tcp, Alpn::None, hop)
+        .await;
     let error = error.expect_err("no such name");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert_eq!(error.to_string(), "'not a name' is not a host name");
@@ -363,7 +435,12 @@ async fn a_peer_that_says_nothing_in_the_handshake() {
 
     let start = tokio::time::Instant::now();
     let connector = authority.trusted();
-    let error = connector.tls.connect(&tls_on(port), tcp, Alpn::None).await;
+    let endpoint = tls_on(port);
+    let hop = Hop::Target(&endpoint);
+    let error = connector
+        .tls
+        .handshake(&endpoint, tcp, Alpn::None, hop)
+        .await;
     assert!(error.expect_err("silence").is_timeout());
     assert!(start.elapsed() >= tls::TLS_HANDSHAKE_LIMIT);
     drop(accepted);

@@ -4,13 +4,18 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsStream;
 
-use super::{Endpoint, NetStream};
+use super::{Endpoint, NetStream, hop::Hop, sessions::RelaySessions, transport::Transport};
 use crate::{Error, ErrorKind, Result};
 
 /// How long a TLS handshake may take, on either side.
@@ -145,25 +150,65 @@ impl TlsConnector {
         Ok(())
     }
 
-    pub(super) async fn connect(
+    /// Begins handshakes as Azure's relays like it.
+    pub(super) fn expect_relay(&mut self) {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::store(Arc::new(RelaySessions::new()));
+        self.config = Arc::new(config);
+    }
+
+    /// Completes the handshake with `endpoint` over `io`.
+    pub(super) async fn handshake<T>(
         &self,
         endpoint: &Endpoint,
-        tcp: TcpStream,
+        io: T,
         alpn: Alpn,
-    ) -> Result<NetStream> {
-        let name = match &self.server_name {
-            Some(name) => name.clone(),
-            None => server_name(endpoint.host())?,
-        };
+        hop: Hop<'_>,
+    ) -> Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        match &self.server_name {
+            Some(name) => self.complete(name.clone(), io, alpn, hop).await,
+            None => self.handshake_as_named(endpoint, io, alpn, hop).await,
+        }
+    }
+
+    /// As [`handshake`](Self::handshake), with somebody whom an expected server name does not concern.
+    pub(super) async fn handshake_as_named<T>(
+        &self,
+        endpoint: &Endpoint,
+        io: T,
+        alpn: Alpn,
+        hop: Hop<'_>,
+    ) -> Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = server_name(endpoint.host())?;
+        self.complete(name, io, alpn, hop).await
+    }
+
+    async fn complete<T>(
+        &self,
+        name: ServerName<'static>,
+        io: T,
+        alpn: Alpn,
+        hop: Hop<'_>,
+    ) -> Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        // A clone shares the store of sessions: a second connection to the same server resumes the first one's.
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = alpn.to_wire();
-        let handshake = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let handshake = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, io);
         match tokio::time::timeout(TLS_HANDSHAKE_LIMIT, handshake).await {
-            Ok(Ok(stream)) => Ok(NetStream::tls(stream.into())),
-            Ok(Err(error)) => Err(handshake_error(endpoint, error)),
+            Ok(Ok(stream)) => Ok(stream.into()),
+            Ok(Err(error)) => Err(handshake_error(hop, error)),
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
-                format!("no TLS handshake with {endpoint} within {TLS_HANDSHAKE_LIMIT:?}"),
+                format!("no TLS handshake with {hop} within {TLS_HANDSHAKE_LIMIT:?}"),
             )
             .with_help("check that the port speaks TLS")),
         }
@@ -216,9 +261,47 @@ impl TlsAcceptor {
     /// # Cancel safety
     /// Cancel-safe: a dropped future closes the connection.
     pub async fn accept(&self, tcp: TcpStream) -> Result<NetStream> {
-        let handshake = tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config)).accept(tcp);
+        let stream = self.complete(Transport::tcp(tcp)).await?;
+        Ok(NetStream::tls(stream))
+    }
+
+    /// An acceptor that agrees on a key by P-384 only, as Azure's relays do.
+    #[cfg(test)]
+    pub(super) fn with_p384_only(pem: &[u8], key: &[u8]) -> Self {
+        let mut provider = CryptoProvider::clone(&provider());
+        provider
+            .kx_groups
+            .retain(|group| group.name() == rustls::NamedGroup::secp384r1);
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                certificates(pem).unwrap(),
+                PrivateKeyDer::from_pem_slice(key).unwrap(),
+            )
+            .unwrap();
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
+    /// A handshake within TLS, as behind a proxy that is spoken to over TLS.
+    #[cfg(test)]
+    pub(super) async fn accept_over<T>(&self, io: T) -> Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.complete(io).await
+    }
+
+    async fn complete<T>(&self, io: T) -> Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = tokio_rustls::TlsAcceptor::from(Arc::clone(&self.config)).accept(io);
         match tokio::time::timeout(TLS_HANDSHAKE_LIMIT, handshake).await {
-            Ok(Ok(stream)) => Ok(NetStream::tls(stream.into())),
+            Ok(Ok(stream)) => Ok(stream.into()),
             Ok(Err(error)) => Err(
                 Error::new(ErrorKind::Tls, "the client's TLS handshake failed").with_source(error),
             ),
@@ -230,7 +313,7 @@ impl TlsAcceptor {
     }
 }
 
-fn handshake_error(endpoint: &Endpoint, error: io::Error) -> Error {
+fn handshake_error(hop: Hop<'_>, error: io::Error) -> Error {
     let tls = error
         .get_ref()
         .and_then(|cause| cause.downcast_ref::<rustls::Error>());
@@ -252,7 +335,7 @@ fn handshake_error(endpoint: &Endpoint, error: io::Error) -> Error {
             "the server closed the connection: check that the port speaks TLS, and that no firewall interferes",
         ),
     };
-    Error::new(kind, format!("the TLS handshake with {endpoint} failed"))
+    Error::new(kind, format!("the TLS handshake with {hop} failed"))
         .with_source(error)
         .with_help(help)
 }

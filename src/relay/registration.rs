@@ -1,23 +1,32 @@
-//! The background task of a listener: its control channel with the relay.
+//! The background task of a listener: one control channel with the relay, for ever.
+//!
+//! The relay cuts each channel after a day. So the listener replaces it before: the successor is registered first, then
+//! the old channel is retired, and what the relay still announces on it is handled. No sender finds nobody. The same is
+//! done when a token can not be renewed.
+
+mod renewal;
 
 use std::{
     convert::Infallible,
     future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, SystemTime},
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{HeaderMap, StatusCode};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
+use self::renewal::Renewal;
 use super::{
     HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayGrant, RelayToken,
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
@@ -26,6 +35,7 @@ use super::{
     keep_alive::{KeepAlive, Output, Verdict},
     listener::is_persistent,
     rendezvous::Rendezvous,
+    status::StateBoard,
     websocket::{CloseReason, Event, MessageEnd, MessageKind, Outgoing, WebSocket},
 };
 use crate::{
@@ -37,7 +47,7 @@ use crate::{
 /// What tokens are made by. Passed in, so that a test's token ages with its virtual time.
 pub(super) type WallClock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Keeps a listener registered, for ever.
+/// Keeps one control channel of a listener, for ever.
 pub(super) struct Registration {
     connector: Connector,
     hybrid_connection: HybridConnection,
@@ -47,9 +57,17 @@ pub(super) struct Registration {
     id: Uuid,
     dialler: Arc<Dialler>,
     incoming: mpsc::Sender<IncomingConnection>,
-    state: watch::Sender<ListenerState>,
+    states: Arc<StateBoard>,
+    /// Which of the listener's channels this is.
+    channel: usize,
     stop: CancellationToken,
 }
+
+/// A control channel that stands, and the token that it stands by.
+type Established = (WebSocket<NetStream>, RelayToken);
+
+/// Channels whose successor stands.
+type Retiring<'a> = FuturesUnordered<Pin<Box<dyn Future<Output = ()> + Send + 'a>>>;
 
 impl Registration {
     pub(super) fn new(
@@ -58,7 +76,7 @@ impl Registration {
         credential: RelayCredential,
         clock: WallClock,
         incoming: mpsc::Sender<IncomingConnection>,
-        state: watch::Sender<ListenerState>,
+        (states, channel): (Arc<StateBoard>, usize),
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -69,7 +87,8 @@ impl Registration {
             clock,
             id: Uuid::new_v4(),
             incoming,
-            state,
+            states,
+            channel,
             stop,
         }
     }
@@ -84,7 +103,8 @@ impl Registration {
         );
         async {
             let mut backoff = Backoff::new(random_jitter);
-            while let Some(retry_in) = self.register_once(&mut backoff).await {
+            let mut retiring = Retiring::new();
+            while let Some(retry_in) = self.register_once(&mut backoff, &mut retiring).await {
                 if self
                     .stop
                     .run_until_cancelled(sleep(retry_in))
@@ -99,20 +119,38 @@ impl Registration {
         .await;
     }
 
-    /// One registration, from dial to loss, and how long to wait after it; `None` when the listener stops.
-    async fn register_once(&self, backoff: &mut Backoff) -> Option<Duration> {
-        self.state.send_replace(ListenerState::Connecting);
+    /// One registration with its successors, from dial to loss, and how long to wait after it; `None` when the listener
+    /// stops.
+    async fn register_once<'a>(
+        &'a self,
+        backoff: &mut Backoff,
+        retiring: &mut Retiring<'a>,
+    ) -> Option<Duration> {
+        self.set(ListenerState::Connecting);
         let mut lived = Duration::ZERO;
         let error = match self.stop.run_until_cancelled(self.connect()).await? {
-            Ok((socket, token)) => {
+            Ok(mut established) => {
                 info!("registered with the relay");
-                self.state.send_replace(ListenerState::Online);
-                let since = Instant::now();
-                let ended = self.serve(socket, token).await;
-                lived = since.elapsed();
-                match ended {
-                    Ok(Stopped) => return None,
-                    Err(error) => error,
+                self.set(ListenerState::Online);
+                loop {
+                    let since = Instant::now();
+                    let (socket, token) = established;
+                    let ended = self.serve(socket, token, retiring).await;
+                    lived = since.elapsed();
+                    match ended {
+                        Ok(Ended::Stopped) => return None,
+                        Ok(Ended::Replaced(replaced)) => {
+                            let Replaced {
+                                old,
+                                messages,
+                                successor,
+                            } = *replaced;
+                            info!("replaced the registration with the relay");
+                            retiring.push(Box::pin(self.retire(old, messages)));
+                            established = successor;
+                        }
+                        Err(error) => break error,
+                    }
                 }
             }
             Err(error) => error,
@@ -129,14 +167,60 @@ impl Registration {
             ?retry_in,
             "not registered with the relay"
         );
-        self.state.send_replace(ListenerState::Waiting {
+        self.set(ListenerState::Waiting {
             retry_in,
             reason: Arc::new(error),
         });
         Some(retry_in)
     }
 
-    async fn connect(&self) -> Result<(WebSocket<NetStream>, RelayToken)> {
+    fn set(&self, state: ListenerState) {
+        self.states.set(self.channel, state);
+    }
+
+    /// Registers once more beside the channel that stands: when it is old, or at once when `wanted` says so. Does not
+    /// end before it has succeeded.
+    async fn successor(&self, wanted: &Notify) -> Established {
+        // A listener with several channels must not lose them all in the same hour.
+        let age = REPLACE_AFTER + REPLACE_SPREAD * u32::from(random_jitter()) / u32::from(u8::MAX);
+        let _ = timeout(age, wanted.notified()).await;
+        let mut backoff = Backoff::new(random_jitter);
+        loop {
+            match self.connect().await {
+                Ok(established) => return established,
+                Err(error) => {
+                    let retry_in = match is_persistent(&error) {
+                        true => backoff.after_refusal(),
+                        false => backoff.after_failure(),
+                    };
+                    debug!(
+                        error = error.report(),
+                        ?retry_in,
+                        "could not replace the registration yet"
+                    );
+                    sleep(retry_in).await;
+                }
+            }
+        }
+    }
+
+    /// Signs a replaced channel off, and handles what the relay announced before it took notice.
+    async fn retire<T>(&self, mut socket: WebSocket<T>, mut messages: Assembler)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let reason = CloseReason::new(CloseReason::NORMAL, "");
+        let farewell = async {
+            socket.send(Outgoing::Close(Some(&reason))).await.ok()?;
+            loop {
+                let event = socket.next_event().await.ok()?;
+                self.handle_event(&mut socket, &mut messages, event).ok()?;
+            }
+        };
+        let _: Result<Option<Infallible>, _> = timeout(RETIRE_LIMIT, farewell).await;
+    }
+
+    async fn connect(&self) -> Result<Established> {
         let attempt = async {
             let grant = self.grant().await?;
             let endpoint = self.hybrid_connection.endpoint();
@@ -182,13 +266,20 @@ impl Registration {
         Ok(self.grant().await?.token().clone())
     }
 
-    /// Serves the control channel until it is lost (an error) or the listener stops.
+    /// Serves the control channel until it is lost (an error), its successor stands, or the listener stops.
     ///
     /// Nothing here waits but for the channel itself: a sender is handed on, or turned away in the background.
-    async fn serve<T>(&self, mut socket: WebSocket<T>, token: RelayToken) -> Result<Stopped>
+    async fn serve<T>(
+        &self,
+        mut socket: WebSocket<T>,
+        token: RelayToken,
+        retiring: &mut Retiring<'_>,
+    ) -> Result<Ended<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
+        let replacement_wanted = Notify::new();
+        let mut successor = pin!(self.successor(&replacement_wanted));
         let mut keep_alive = KeepAlive::new(Instant::now());
         let mut renewal = Renewal::new(&token, Instant::now(), (self.clock)());
         let mut messages = Assembler::default();
@@ -202,9 +293,21 @@ impl Registration {
                     let close = socket.send(Outgoing::Close(Some(&reason)));
                     // Whether it arrives or not, the end of the socket says the same.
                     let _ = timeout(CLOSE_LIMIT / 2, close).await;
-                    return Ok(Stopped);
+                    return Ok(Ended::Stopped);
                 }
-                () = renewal.due() => self.renew(&mut socket, &mut renewal).await?,
+                successor = &mut successor => {
+                    let replaced = Replaced { old: socket, messages, successor };
+                    return Ok(Ended::Replaced(Box::new(replaced)));
+                }
+                Some(()) = retiring.next(), if !retiring.is_empty() => {}
+                () = renewal.due() => {
+                    if let Err(error) = self.renew(&mut socket, &mut renewal).await {
+                        // The relay takes the channel away a while after the token's end, not now.
+                        warn!(error = error.report(), "could not renew the token");
+                        renewal.give_up();
+                        replacement_wanted.notify_one();
+                    }
+                }
                 event = socket.next_event() => {
                     keep_alive.handle_input(Instant::now());
                     self.handle_event(&mut socket, &mut messages, event?)?;
@@ -340,59 +443,19 @@ impl Registration {
     }
 }
 
-/// The listener ends the registration by its own will.
-struct Stopped;
-
-/// When the token of a control channel is renewed.
-struct Renewal {
-    expires_at: Option<SystemTime>,
-    due_at: Option<Instant>,
-    tries_left: u32,
+/// How a control channel ends that was not lost.
+enum Ended<T> {
+    /// The listener ends the registration by its own will.
+    Stopped,
+    /// Another one stands.
+    Replaced(Box<Replaced<T>>),
 }
 
-impl Renewal {
-    fn new(token: &RelayToken, now: Instant, wall_clock: SystemTime) -> Self {
-        let expires_at = token.expires_at();
-        Self {
-            expires_at,
-            due_at: expires_at
-                .map(|at| now + renewal_delay(at.duration_since(wall_clock).unwrap_or_default())),
-            tries_left: RENEWAL_TRIES - 1,
-        }
-    }
-
-    async fn due(&self) {
-        match self.due_at {
-            Some(at) => sleep_until(at).await,
-            None => {
-                let never: Infallible = std::future::pending().await;
-                match never {}
-            }
-        }
-    }
-
-    /// Puts the renewal off; `false` when it was put off often enough.
-    fn try_again(&mut self, now: Instant) -> bool {
-        let may = self.tries_left > 0;
-        self.tries_left = self.tries_left.saturating_sub(1);
-        self.due_at = Some(now + RENEWAL_RETRY);
-        may
-    }
-
-    fn give_up(&mut self) {
-        self.due_at = None;
-    }
-}
-
-/// After three quarters of the life that is left, and five minutes before its end at the latest.
-fn renewal_delay(life: Duration) -> Duration {
-    let life = life.min(LONGEST_LIFE);
-    let early = life * 3 / 4;
-    match life.checked_sub(RENEWAL_MARGIN) {
-        Some(latest) if !latest.is_zero() => early.min(latest),
-        _ => early,
-    }
-    .max(RENEWAL_MIN_DELAY)
+struct Replaced<T> {
+    old: WebSocket<T>,
+    /// What of a message has arrived on the old one.
+    messages: Assembler,
+    successor: Established,
 }
 
 fn closed(reason: Option<CloseReason>) -> Error {
@@ -428,26 +491,21 @@ pub(super) const INCOMING_QUEUE: usize = 64;
 /// How long a listener that ends waits for its last message to leave.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// As Microsoft's clients have it for a listener.
-const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long a replaced channel is listened to. The relay takes notice within a round trip, and hands over what it has
+/// begun to write within seconds.
+const RETIRE_LIMIT: Duration = Duration::from_secs(10);
 
-/// For clocks that differ: the relay goes by its own.
-const RENEWAL_MARGIN: Duration = Duration::from_secs(5 * 60);
+/// The relay cuts a control channel after 24 hours. Time is left for a relay that is out of reach for an hour or two.
+const REPLACE_AFTER: Duration = Duration::from_secs(20 * 60 * 60);
 
-/// A token without a real end has some number for one, with which no clock can be reckoned.
-const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// A token that is all but expired must not make a busy loop.
-const RENEWAL_MIN_DELAY: Duration = Duration::from_secs(1);
-
-/// Then the channel is given up: a new one begins with a new token.
-const RENEWAL_TRIES: u32 = 3;
+/// Added by chance.
+const REPLACE_SPREAD: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// A source that has to ask somebody holds up the channel meanwhile: senders wait. It should have fetched ahead.
 const RENEWAL_FETCH_LIMIT: Duration = Duration::from_secs(5);
 
-/// Three tries fit into [`RENEWAL_MARGIN`].
-const RENEWAL_RETRY: Duration = Duration::from_secs(30);
+/// As Microsoft's clients have it for a listener.
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

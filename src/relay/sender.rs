@@ -1,9 +1,12 @@
 //! [`RelaySender`]: the party that asks for a connection.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    pin::{Pin, pin},
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, debug, info_span};
 use uuid::Uuid;
 
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    net::{Alpn, Connector},
+    net::{Alpn, Connector, random_jitter},
     telemetry::SPAN_RELAY_CONNECT,
 };
 
@@ -53,7 +56,7 @@ impl RelaySender {
         credential: RelayCredential,
     ) -> Self {
         Self {
-            connector,
+            connector: connector.for_relay(),
             hybrid_connection,
             credential,
             headers: HeaderMap::new(),
@@ -73,7 +76,10 @@ impl RelaySender {
         &self.hybrid_connection
     }
 
-    /// Makes one attempt to connect. The relay holds its answer until a listener has accepted.
+    /// Connects once. The relay holds its answer until a listener has accepted.
+    ///
+    /// One dial in some tens takes seconds inside the relay. So when there is no answer after 1 s, a second dial is made
+    /// beside the first; the first answer counts, and the other dial is dropped.
     ///
     /// # Errors
     /// As [`Connector::connect`]; [`ErrorKind::Unauthorized`] when the relay does not take the credential;
@@ -83,8 +89,61 @@ impl RelaySender {
     /// the tracking id.
     ///
     /// # Cancel safety
-    /// Cancel-safe: a dropped future closes the half-made connection.
+    /// Cancel-safe: a dropped future closes the half-made connections.
     pub async fn connect(&self) -> Result<RelayStream> {
+        timeout(CONNECT_LIMIT, self.hedged())
+            .await
+            .unwrap_or_else(|_| Err(self.late(CONNECT_LIMIT)))
+    }
+
+    /// Connects, and tries again for as long as `budget` allows: after 1, 2, 4, 5, 5, … s (and up to a quarter more, by
+    /// chance) when the failure is one that passes. That nobody listens passes, too. An attempt is given 10 s.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect): the last attempt's. What does not pass, such as a refused credential, is returned
+    /// at once.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: a dropped future closes the half-made connections.
+    pub async fn connect_within(&self, budget: Duration) -> Result<RelayStream> {
+        let deadline = Instant::now() + budget;
+        let mut delays = RETRY_DELAYS.into_iter();
+        loop {
+            let limit = ATTEMPT_LIMIT.min(deadline.saturating_duration_since(Instant::now()));
+            let attempt = timeout(limit, self.connect()).await;
+            let error = match attempt.unwrap_or_else(|_| Err(self.late(limit))) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let delay = Duration::from_secs(delays.next().unwrap_or(LAST_RETRY_DELAY));
+            let delay = delay + delay / 4 * u32::from(random_jitter()) / u32::from(u8::MAX);
+            if !error.is_retryable() || Instant::now() + delay >= deadline {
+                return Err(error);
+            }
+            debug!(error = error.report(), ?delay, "dials the relay again");
+            sleep(delay).await;
+        }
+    }
+
+    async fn hedged(&self) -> Result<RelayStream> {
+        let mut first = pin!(self.traced_attempt());
+        if let Ok(outcome) = timeout(HEDGE_AFTER, &mut first).await {
+            return outcome;
+        }
+        debug!("no answer from the relay yet: dials once more beside");
+        let mut second = pin!(self.traced_attempt());
+        let (outcome, other): (_, Pin<&mut (dyn Future<Output = _> + Send)>) = tokio::select! {
+            outcome = &mut first => (outcome, second),
+            outcome = &mut second => (outcome, first),
+        };
+        match outcome {
+            // No answer: the other one may get it.
+            Err(error) if error.status().is_none() && error.is_retryable() => other.await,
+            answered => answered,
+        }
+    }
+
+    async fn traced_attempt(&self) -> Result<RelayStream> {
         let id = Uuid::new_v4();
         let span = info_span!(
             SPAN_RELAY_CONNECT,
@@ -92,19 +151,18 @@ impl RelaySender {
             hybrid_connection = %self.hybrid_connection,
             %id
         );
-        timeout(CONNECT_LIMIT, self.attempt(id))
-            .instrument(span)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!(
-                        "the relay did not connect us to {} within {CONNECT_LIMIT:?}",
-                        self.hybrid_connection
-                    ),
-                )
-                .with_help("check that the agent runs and is connected, then try again"))
-            })
+        self.attempt(id).instrument(span).await
+    }
+
+    fn late(&self, limit: Duration) -> Error {
+        Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "the relay did not connect us to {} within {limit:?}",
+                self.hybrid_connection
+            ),
+        )
+        .with_help("check that the agent runs and is connected, then try again")
     }
 
     async fn attempt(&self, id: Uuid) -> Result<RelayStream> {
@@ -155,3 +213,13 @@ impl RelaySender {
 /// For a whole attempt, as Microsoft's clients have it: the relay may hold its answer for 30 s while a listener dials,
 /// and was seen to take seven more.
 const CONNECT_LIMIT: Duration = Duration::from_secs(70);
+
+/// Twice the time that a dial takes where the relay is near; those that take longer take three to seven seconds.
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
+
+/// For one of several attempts. A relay that has not answered by then was seen not to answer at all.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The waits between attempts in seconds. The fault is most often a listener that is about to come back.
+const RETRY_DELAYS: [u64; 3] = [1, 2, 4];
+const LAST_RETRY_DELAY: u64 = 5;

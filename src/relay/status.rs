@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -38,6 +38,47 @@ pub enum ListenerState {
         /// Why.
         reason: Arc<Error>,
     },
+}
+
+/// The states of a listener's control channels, of which the listener shows one: it is online while any of them is.
+#[derive(Debug)]
+pub(super) struct StateBoard {
+    channels: Mutex<Vec<ListenerState>>,
+    shown: watch::Sender<ListenerState>,
+}
+
+impl StateBoard {
+    /// A board for so many channels, all of which are connecting.
+    pub(super) fn new(channels: usize) -> Self {
+        Self {
+            channels: Mutex::new(vec![ListenerState::Connecting; channels]),
+            shown: watch::Sender::new(ListenerState::Connecting),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<ListenerState> {
+        self.shown.subscribe()
+    }
+
+    /// Writes down the state of one channel.
+    pub(super) fn set(&self, channel: usize, state: ListenerState) {
+        // The list is whole between any two statements, so a panic elsewhere can not have broken it.
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = channels.get_mut(channel) {
+            *own = state.clone();
+        }
+        let is_online = |state: &ListenerState| matches!(state, ListenerState::Online);
+        let state = match channels.iter().any(is_online) {
+            true => ListenerState::Online,
+            false => state,
+        };
+        // Under the lock, so that what is shown is never older than what is written.
+        self.shown.send_if_modified(|shown| {
+            let is_news = !(is_online(shown) && is_online(&state));
+            *shown = state;
+            is_news
+        });
+    }
 }
 
 /// Changes of a listener's state, the present one first. A state that was left again before it was looked at is

@@ -12,7 +12,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::*;
+use super::{
+    renewal::{RENEWAL_MARGIN, RENEWAL_RETRY, RENEWAL_TRIES, renewal_delay},
+    *,
+};
 use crate::{
     net::{Endpoint, Security},
     relay::{
@@ -26,7 +29,7 @@ struct Channel {
     relay: WebSocket<DuplexStream>,
     incoming: mpsc::Receiver<IncomingConnection>,
     stop: CancellationToken,
-    served: JoinHandle<Result<Stopped>>,
+    served: JoinHandle<Result<Ended<DuplexStream>>>,
 }
 
 impl Channel {
@@ -38,7 +41,7 @@ impl Channel {
         let endpoint = Endpoint::new("127.0.0.1", port, Security::Plain);
         let hybrid_connection = HybridConnection::new(endpoint, "hyco").unwrap();
         let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
-        let (state, _) = watch::channel(ListenerState::Connecting);
+        let states = Arc::new(StateBoard::new(1));
         let stop = CancellationToken::new();
         let registration = Registration::new(
             connector(),
@@ -46,14 +49,16 @@ impl Channel {
             credential,
             virtual_clock(),
             incoming_sender,
-            state,
+            (states, 0),
             stop.clone(),
         );
         let (ours, theirs) = duplex(256 * 1024);
         let served = tokio::spawn(async move {
             let token = registration.token().await?;
             let socket = WebSocket::new(ours, Role::Client, Bytes::new());
-            registration.serve(socket, token).await
+            registration
+                .serve(socket, token, &mut Retiring::new())
+                .await
         });
         Self {
             relay: WebSocket::new(theirs, Role::Server, Bytes::new()),
@@ -80,7 +85,7 @@ impl Channel {
 
     async fn ended(self) -> Error {
         match self.served.await.unwrap() {
-            Ok(Stopped) => panic!("stopped"),
+            Ok(_) => panic!("stopped"),
             Err(error) => error,
         }
     }
@@ -314,7 +319,7 @@ async fn a_listener_that_stops_signs_off() {
     let mut channel = Channel::open(9);
     channel.send("{}").await;
     channel.stop.cancel();
-    assert!(channel.served.await.unwrap().is_ok());
+    assert!(matches!(channel.served.await.unwrap(), Ok(Ended::Stopped)));
     let Event::Close(Some(reason)) = channel.relay.next_event().await.unwrap() else {
         panic!("no Close");
     };

@@ -32,6 +32,7 @@ pub struct RelayServerBuilder {
     tls: Option<TlsAcceptor>,
     clock: Clock,
     expiry_grace: Duration,
+    recycle_after: Option<Duration>,
     max_connections: usize,
     host: Option<String>,
 }
@@ -50,6 +51,7 @@ impl RelayServerBuilder {
             tls: None,
             clock: Clock::system(),
             expiry_grace: DEFAULT_EXPIRY_GRACE,
+            recycle_after: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             host: None,
         }
@@ -89,6 +91,13 @@ impl RelayServerBuilder {
     /// connections have no grace.
     pub fn expiry_grace(mut self, grace: Duration) -> Self {
         self.expiry_grace = grace;
+        self
+    }
+
+    /// Cuts each listener's control channel at this age with 1011 `NameRenewalFailed`, as Azure does every 24 hours.
+    /// Never, if not given. Relayed connections go on.
+    pub fn recycle_after(mut self, age: Duration) -> Self {
+        self.recycle_after = Some(age);
         self
     }
 
@@ -145,6 +154,7 @@ impl RelayServerBuilder {
             rendezvous: Arc::new(RendezvousTable::default()),
             clock: self.clock,
             expiry_grace: self.expiry_grace,
+            recycle_after: self.recycle_after,
             scheme: match security {
                 Security::Plain => Scheme::Ws,
                 Security::Tls => Scheme::Wss,

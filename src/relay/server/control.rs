@@ -87,6 +87,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
         let mut tick = interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expiry = pin!(sleep(self.until_expiry()));
+        let recycle = self.registration.listener().recycle.clone();
+        let mut old_age = pin!(async {
+            match relay.recycle_after {
+                Some(age) => sleep(age).await,
+                None => std::future::pending().await,
+            }
+        });
         let mut message = Vec::new();
         let mut outgoing = Flush::Done;
         loop {
@@ -95,6 +102,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
                 () = relay.shutdown.cancelled() => {
                     return Ok(close(CloseReason::GOING_AWAY, "The relay is shutting down"));
                 }
+                () = recycle.cancelled() => return Ok(recycled()),
+                () = &mut old_age => return Ok(recycled()),
                 step = step(&mut self.socket, &outgoing) => match step? {
                     Step::Flushed => outgoing.done(),
                     Step::Event(event) => {
@@ -185,6 +194,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
                 .min(LOOK_AT_CLOCK)
         })
     }
+}
+
+/// What the live service says when it moves an endpoint.
+fn recycled() -> Ending {
+    close(
+        CloseReason::SERVICE_ERROR,
+        "InternalServerError: NameRenewalFailed",
+    )
 }
 
 fn close(code: u16, reason: impl Into<String>) -> Ending {

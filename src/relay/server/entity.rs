@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::{Refusal, control::Dispatch};
 
@@ -30,6 +31,8 @@ pub(super) struct Listener {
     pub(super) dispatches: mpsc::Sender<Dispatch>,
     /// One permit for each sender that waits for it.
     pub(super) pending: Arc<Semaphore>,
+    /// Cuts its control channel, as the live service does once a day.
+    pub(super) recycle: CancellationToken,
 }
 
 /// Listed as long as this lives.
@@ -60,6 +63,10 @@ impl Entities {
         self.0
             .iter()
             .any(|known| known.path.eq_ignore_ascii_case(path))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.0.iter()
     }
 
     /// The entity with the longest path that is a prefix of `encoded`, ending at a segment's end, and what follows it,
@@ -170,6 +177,7 @@ mod tests {
             base_url: "ws://127.0.0.1:1".to_owned(),
             dispatches: mpsc::channel(1).0,
             pending: Arc::new(Semaphore::new(1)),
+            recycle: CancellationToken::new(),
         }
     }
 

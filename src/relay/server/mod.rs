@@ -126,6 +126,24 @@ impl RelayServer {
         ))
     }
 
+    /// Cuts the oldest control channel of each hybrid connection with 1011 `NameRenewalFailed`, as Azure does to each
+    /// every 24 hours. For tests of what listens. Relayed connections go on.
+    pub fn recycle(&self) {
+        for entity in self.relay.entities.iter() {
+            if let Some(oldest) = entity.listeners_now().first() {
+                oldest.recycle.cancel();
+            }
+        }
+    }
+
+    /// How many control channels the hybrid connection `path` has; none if there is no such one.
+    pub fn listeners(&self, path: &str) -> usize {
+        let mut entities = self.relay.entities.iter();
+        entities
+            .find(|entity| entity.path().eq_ignore_ascii_case(path))
+            .map_or(0, |entity| entity.listeners_now().len())
+    }
+
     /// Ends the relay: no new connections, control channels and relayed connections are closed with 1001, and the port
     /// is free when this returns. Takes seconds at most, even if a peer does not answer.
     ///

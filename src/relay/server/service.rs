@@ -40,6 +40,8 @@ pub(super) struct Relay {
     /// The time that tokens are judged by.
     pub(super) clock: Clock,
     pub(super) expiry_grace: Duration,
+    /// At this age a control channel is cut, if at all.
+    pub(super) recycle_after: Option<Duration>,
     pub(super) scheme: Scheme,
     pub(super) local_addr: SocketAddr,
     /// One permit for each connection.
@@ -188,6 +190,7 @@ impl Relay {
             ),
             dispatches: sender,
             pending: Arc::new(Semaphore::new(MAX_PENDING_PER_LISTENER)),
+            recycle: CancellationToken::new(),
         })?;
         let upgrade = hyper::upgrade::on(request);
         let (relay, host) = (Arc::clone(self), context.host.clone());

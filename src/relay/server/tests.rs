@@ -7,3 +7,4 @@ mod limits;
 mod ours;
 mod rendezvous;
 mod status;
+mod steady;

@@ -22,6 +22,9 @@ impl CloseReason {
     pub(crate) const GOING_AWAY: u16 = 1001;
     /// A rule of the endpoint was broken. Azure Relay: the token expired, or its renewal failed.
     pub(crate) const POLICY: u16 = 1008;
+    /// The server can not go on. Azure Relay: also when it moves an endpoint, once a day.
+    #[cfg(feature = "relay-server")]
+    pub(crate) const SERVICE_ERROR: u16 = 1011;
 
     pub(crate) fn new(code: u16, reason: impl Into<String>) -> Self {
         Self {

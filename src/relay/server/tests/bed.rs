@@ -20,7 +20,8 @@ use tokio::{
 };
 use tokio_websockets::{ClientBuilder, Limits, Message, WebSocketStream};
 
-use super::super::{RelayServer, RelayServerBuilder, Rights, connection};
+use super::super::{RelayServer, RelayServerBuilder, Rights, connection, service::Relay};
+use crate::net::Connector;
 use crate::relay::{
     ConnectionString, SasRule,
     websocket::{Event, Role, WebSocket, WebSocketError, handshake},
@@ -141,13 +142,17 @@ impl Bed {
 
     /// The client's end of a connection in memory.
     pub(super) fn memory(&self, pipe: usize) -> tokio::io::DuplexStream {
-        let (near, far) = tokio::io::duplex(pipe);
+        memory(&self.server.relay, pipe)
+    }
+
+    /// What connects sender and listener of this crate to the relay, in memory.
+    pub(super) fn connector(&self) -> Connector {
         let relay = Arc::clone(&self.server.relay);
-        let permit = Arc::clone(&relay.connections).try_acquire_owned().unwrap();
-        let remote: SocketAddr = "192.0.2.1:62917".parse().unwrap();
-        let task = Arc::clone(&relay);
-        relay.spawn(async move { connection::serve(task, far, remote, permit).await });
-        near
+        crate::relay::tests::connector().in_memory(move |_| memory(&relay, 64 * 1024))
+    }
+
+    pub(super) fn hybrid_connection(&self) -> crate::relay::HybridConnection {
+        crate::relay::HybridConnection::new(self.server.endpoint().clone(), PATH).unwrap()
     }
 
     pub(super) async fn listen(&self) -> Listener {
@@ -179,6 +184,15 @@ impl Bed {
         });
         (sender.unwrap().io, accepted.unwrap().io)
     }
+}
+
+pub(super) fn memory(relay: &Arc<Relay>, pipe: usize) -> tokio::io::DuplexStream {
+    let (near, far) = tokio::io::duplex(pipe);
+    let permit = Arc::clone(&relay.connections).try_acquire_owned().unwrap();
+    let remote: SocketAddr = "192.0.2.1:62917".parse().unwrap();
+    let task = Arc::clone(relay);
+    relay.spawn(async move { connection::serve(task, far, remote, permit).await });
+    near
 }
 
 pub(super) struct Listener {
