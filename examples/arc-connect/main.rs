@@ -12,6 +12,7 @@ mod common;
 mod enable_features;
 mod exec;
 mod proxy;
+mod running;
 mod session;
 
 use std::process::ExitCode;
