@@ -9,7 +9,8 @@ use std::{
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
     auth::{
-        AzureCredential, BearerAuth, ClientId, Cloud, CredentialSettings, ManagedIdentity, TenantId,
+        AzureCredential, BearerAuth, ClientId, Cloud, CredentialSettings, ManagedIdentity,
+        ProofKey, TenantId,
     },
     net::Connector,
 };
@@ -21,7 +22,7 @@ use crate::common;
 const PIPELINE_TOKEN_VARIABLE: &str = "SYSTEM_ACCESSTOKEN";
 
 /// Who calls.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone)]
 pub struct CallerArguments {
     /// File with a bearer token for the cluster, such as a service account's; read again when it changes. - reads
     /// standard input once
@@ -67,9 +68,19 @@ pub struct CallerArguments {
     #[arg(long, value_name = "ID", help_heading = "Caller")]
     service_connection: Option<String>,
 
-    /// Bind the caller's tokens to a key of this run, for clusters that insist on proof of possession
+    /// Bind the caller's tokens to a key, for clusters that insist on proof of possession
     #[arg(long, conflicts_with = "token", help_heading = "Caller")]
     pop: bool,
+
+    /// The key, as PEM; made if it is not there. Implies --pop. Azure's own agent takes RSA keys only:
+    /// openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "token",
+        help_heading = "Caller"
+    )]
+    pop_key_file: Option<PathBuf>,
 }
 
 /// A way to sign in to Azure.
@@ -93,15 +104,6 @@ pub enum Method {
     ManagedIdentity,
     /// A service connection of Azure Pipelines
     AzurePipelines,
-}
-
-/// Whether the caller's tokens are bound to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binding {
-    /// Whoever has the token can use it.
-    Bearer,
-    /// Proof of possession.
-    Proof,
 }
 
 impl CallerArguments {
@@ -140,13 +142,20 @@ impl CallerArguments {
             || self.client_certificate_file.is_some()
     }
 
-    /// Whether the caller's tokens shall be bound to a key.
-    pub fn binding(&self) -> Binding {
-        if self.pop {
-            Binding::Proof
-        } else {
-            Binding::Bearer
+    /// The key that the caller's tokens shall be bound to, if they shall be.
+    pub fn proof_key(&self) -> Result<Option<ProofKey>> {
+        let key = match &self.pop_key_file {
+            Some(path) => ProofKey::load_or_generate(path)?,
+            None if self.pop => ProofKey::generate()?,
+            None => return Ok(None),
+        };
+        if key.public_jwk()["kty"] != "RSA" {
+            common::note(
+                "the key for proofs of possession is P-256, which Azure's own agent does not take: \
+                 if it refuses you, give an RSA key with --pop-key-file",
+            );
         }
+        Ok(Some(key))
     }
 
     /// What all ways to sign in have in common.

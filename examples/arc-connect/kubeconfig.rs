@@ -17,8 +17,6 @@ use crate::{
     running::{Running, RunningCluster},
 };
 
-/// The kubeconfig names this program as the one that gives the secret: kubectl runs `arc-connect credential` for it, and
-/// whoever copies the file elsewhere has nothing. It is good for as long as the proxy runs.
 #[derive(Args)]
 pub struct Arguments {
     /// Only these clusters: names, contexts or resource ids

@@ -31,9 +31,16 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  arc-connect proxy -n till-7 -g shop                    serve a cluster until Ctrl-C; kubectl works in any terminal
+  arc-connect exec -n till-7 -g shop -- kubectl get pods one command, and nothing stays behind
+  arc-connect whoami -n till-7 -g shop                   who am I there, and how am I let in?
+  arc-connect proxy -n till-7 -g shop --auth device-code sign in with a browser on any machine";
+
 /// Reach the API server of a Kubernetes cluster that accepts no inbound connection.
 #[derive(Parser)]
-#[command(name = "arc-connect", version)]
+#[command(name = "arc-connect", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -51,6 +58,10 @@ enum Command {
     /// Tell who the caller is to the cluster, and what an administrator has to run to let them in
     Whoami(whoami::Arguments),
     /// Print a kubeconfig for the running proxies, or merge it into a file. It holds no secret
+    ///
+    /// It names this program as the one that gives the secret: kubectl runs `arc-connect credential` for it, which finds
+    /// the running proxy of the same user. Whoever copies the file elsewhere has nothing. It is good for as long as the
+    /// proxy runs.
     Kubeconfig(kubeconfig::Arguments),
     /// What a kubeconfig of `arc-connect kubeconfig` runs: prints the running proxy's secret for kubectl
     #[command(hide = true)]

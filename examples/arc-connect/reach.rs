@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     azure_code,
-    caller_arguments::{Binding, CallerArguments},
+    caller_arguments::CallerArguments,
     cluster_arguments::{ClusterArguments, Place},
     common,
     first_request::{first_request, hopeless},
@@ -122,9 +122,8 @@ impl Reached {
 }
 
 /// What all clusters of one run are reached with.
-struct Way<'a> {
+struct Way {
     connector: Connector,
-    caller: &'a CallerArguments,
     /// The token that was given for the clusters.
     bearer: Option<Arc<dyn AuthProvider>>,
     azure: Option<SignedIn>,
@@ -136,14 +135,16 @@ struct Way<'a> {
 struct SignedIn {
     cloud: Cloud,
     credential: AzureCredential,
+    /// What the caller's tokens are bound to, if they are.
+    key: Option<ProofKey>,
     /// One for all clusters, so that they share its cached token.
     bearer: Arc<dyn AuthProvider>,
 }
 
-impl<'a> Way<'a> {
+impl Way {
     async fn new(
         clusters: &ClusterArguments,
-        caller: &'a CallerArguments,
+        caller: &CallerArguments,
         places: &[Place],
     ) -> Result<Self> {
         let bearer = caller.bearer()?;
@@ -161,6 +162,7 @@ impl<'a> Way<'a> {
         let correlation_id = Uuid::new_v4();
         let azure = if is_in_azure || bearer.is_none() {
             tracing::info!("the correlation id in Azure's logs is {correlation_id}");
+            let key = caller.proof_key()?;
             let cloud = clusters.cloud(&connector).await?;
             let settings = caller.settings(
                 connector.clone(),
@@ -175,6 +177,7 @@ impl<'a> Way<'a> {
             Some(SignedIn {
                 cloud,
                 credential,
+                key,
                 bearer: Arc::new(AadAuth::new(shared)),
             })
         } else {
@@ -182,7 +185,6 @@ impl<'a> Way<'a> {
         };
         Ok(Self {
             connector,
-            caller,
             bearer: bearer.map(|bearer| Arc::new(bearer) as Arc<dyn AuthProvider>),
             azure,
             correlation_id,
@@ -207,7 +209,7 @@ impl<'a> Way<'a> {
             .expect("whoever names a cluster in Azure is signed in");
         let (auth, method) = match &self.bearer {
             Some(bearer) => (Arc::clone(bearer), AuthenticationMethod::Token),
-            None => (self.entra(azure, Some(&id))?, AuthenticationMethod::Aad),
+            None => (azure.caller(Some(&id))?, AuthenticationMethod::Aad),
         };
         let connecting = ClusterConnect::builder(id.clone())
             .connector(self.connector.clone())
@@ -247,7 +249,7 @@ impl<'a> Way<'a> {
     async fn through_relay(&self, connection_string: &ConnectionString) -> Result<Reached> {
         let auth = match (&self.bearer, &self.azure) {
             (Some(bearer), _) => Arc::clone(bearer),
-            (None, Some(azure)) => self.entra(azure, None)?,
+            (None, Some(azure)) => azure.caller(None)?,
             (None, None) => unreachable!("without a token somebody is signed in"),
         };
         let hybrid_connection = connection_string.hybrid_connection()?;
@@ -275,31 +277,29 @@ impl<'a> Way<'a> {
         })
     }
 
-    /// Whoever signed in, as the caller of a cluster.
-    fn entra(
-        &self,
-        azure: &SignedIn,
-        cluster: Option<&ConnectedClusterId>,
-    ) -> Result<Arc<dyn AuthProvider>> {
-        match (self.caller.binding(), cluster) {
-            (Binding::Bearer, _) => Ok(Arc::clone(&azure.bearer)),
-            (Binding::Proof, Some(id)) => {
-                let proof = PopAuth::new(&azure.credential, ProofKey::generate()?, id.to_string());
-                Ok(Arc::new(proof?))
-            }
-            (Binding::Proof, None) => Err(Error::new(
-                ErrorKind::InvalidInput,
-                "a proof of possession is for a cluster in Azure, and a connection string names none",
-            )
-            .with_help("name the cluster with -n NAME -g GROUP, or leave out --pop")),
-        }
-    }
-
     fn unauthorized(&self) -> &'static str {
         if self.bearer.is_some() {
             TOKEN_REFUSED
         } else {
             SIGN_IN_REFUSED
+        }
+    }
+}
+
+impl SignedIn {
+    /// Whoever signed in, as the caller of a cluster.
+    fn caller(&self, cluster: Option<&ConnectedClusterId>) -> Result<Arc<dyn AuthProvider>> {
+        match (&self.key, cluster) {
+            (None, _) => Ok(Arc::clone(&self.bearer)),
+            (Some(key), Some(id)) => {
+                let proof = PopAuth::new(&self.credential, key.clone(), id.to_string());
+                Ok(Arc::new(proof?))
+            }
+            (Some(_), None) => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a proof of possession is for a cluster in Azure, and a connection string names none",
+            )
+            .with_help("name the cluster with -n NAME -g GROUP, or leave out --pop")),
         }
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use futures_util::future::join_all;
 
 use crate::{
-    caller_arguments::CallerArguments, cluster_arguments::ClusterArguments, reach::Reached,
+    caller_arguments::CallerArguments, cluster_arguments::ClusterArguments, common, reach::Reached,
 };
 
 #[derive(Args)]

@@ -214,6 +214,9 @@ mod tests {
             command.ends_with(r"--user='a'\''; rm -rf ~ # $(x)'"),
             "{command}"
         );
-        assert!(command.contains(" a----rm--rf-------x-binding "), "{command}");
+        assert!(
+            command.contains(" a---rm--rf-------x-binding "),
+            "{command}"
+        );
     }
 }
