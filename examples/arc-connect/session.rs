@@ -115,11 +115,14 @@ impl Session {
 
     /// Lets live requests end within the proxy's limit, then closes everything.
     pub async fn close(self) -> Result<()> {
-        self.proxy.shutdown().await;
         let tunnels = self
             .clusters
             .iter()
             .map(|one| one.reached.tunnel.shutdown());
-        join_all(tunnels).await.into_iter().collect()
+        let closing = async {
+            self.proxy.shutdown().await;
+            join_all(tunnels).await.into_iter().collect()
+        };
+        common::with_patience("waiting for running requests to end", closing).await
     }
 }
