@@ -306,6 +306,10 @@ impl SignedIn {
 
 /// Adds the id by which Azure's operators find what happened.
 fn correlated(error: Error, id: Uuid) -> Error {
+    // Nobody was asked for anything.
+    if error.kind() == ErrorKind::InvalidInput {
+        return error;
+    }
     let text = match error.tracking_id() {
         Some(tracking_id) => format!("{tracking_id}, correlation id {id}"),
         None => format!("correlation id {id}"),

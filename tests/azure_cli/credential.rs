@@ -2,7 +2,10 @@
 
 use super::{
     bed::{Bed, CONTEXT, NAME, POD, texts},
-    support::kubectl::{self, Kubectl},
+    support::{
+        kubectl::{self, Kubectl},
+        programs,
+    },
 };
 
 const LIST: [&str; 4] = ["get", "pods", "-o", "name"];
@@ -73,4 +76,24 @@ async fn kubectl_gets_the_secret_of_a_running_proxy() {
         late.stderr.contains("no proxy of yours is running"),
         "{late:?}"
     );
+}
+
+/// A shell's own parser finds nothing wrong with it.
+#[tokio::test]
+async fn a_shell_reads_the_script_that_completes_command_lines() {
+    let bed = Bed::start().await;
+    for (shell, check) in [("bash", Some("bash")), ("zsh", None), ("fish", None)] {
+        let printed = bed.run("completions", &[texts(&[shell])]).await;
+        assert!(printed.status.success(), "{printed:?}");
+        for word in ["whoami", "resource-group", "device-code"] {
+            assert!(printed.stdout.contains(word), "{word} for {shell}");
+        }
+        if let Some(program) = check {
+            bed.write("script", &printed.stdout);
+            let mut command = tokio::process::Command::new(program);
+            command.args(["-n", &bed.argument("script")]);
+            let checked = programs::run_command(command).await;
+            assert!(checked.status.success(), "{checked:?}");
+        }
+    }
 }

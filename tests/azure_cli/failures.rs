@@ -169,3 +169,24 @@ async fn a_token_that_the_cluster_does_not_know_is_said_to_be_refused() {
     assert_says(&ended, &["401 Unauthorized", "kubectl create token NAME"]);
     assert!(!ended.stderr.contains("nobodys-token"));
 }
+
+#[tokio::test]
+async fn a_corporate_proxys_password_is_not_repeated() {
+    let bed = Bed::start().await;
+    let place = bed.cloud(&["--cluster-id", &bed.id.to_string()]);
+    let url = texts(&["--https-proxy", "ftp://user:hush-hush@proxy.example:3128"]);
+    let ended = refused(&bed, &[place.clone(), bed.application(), url]).await;
+    assert_says(
+        &ended,
+        &["the proxy's URL is not usable", "pass --https-proxy env"],
+    );
+    assert!(!ended.stderr.contains("hush-hush"), "{}", ended.stderr);
+
+    let env = texts(&["--https-proxy=env", "--port=0", "--file=-"]);
+    let mut command = bed.command("proxy", &[place, bed.application(), env]);
+    command.env("HTTPS_PROXY", "ftp://user:hush-hush@proxy.example:3128");
+    let ended = programs::run_command(command).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert_says(&ended, &["HTTPS_PROXY is not usable"]);
+    assert!(!ended.stderr.contains("hush-hush"), "{}", ended.stderr);
+}
