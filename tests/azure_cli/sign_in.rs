@@ -1,9 +1,18 @@
 //! The ways to sign in, each to its end: a real kubectl lists pods.
 
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
 use super::{
-    bed::{Bed, CLIENT, CONTEXT, OBJECT, POD, SECRET, USER, texts},
+    bed::{
+        Bed, CLIENT, CONTEXT, GROUP, NAME, OBJECT, POD, ROBOT, SECRET, SUBSCRIPTION, USER, texts,
+    },
     support::{
-        authority::{TENANT, token_endpoint::Asked},
+        arm::ARM_TOKEN,
+        authority::{AUDIENCE, TENANT, token_endpoint::Asked},
         kubectl, programs,
     },
 };
@@ -127,6 +136,51 @@ async fn what_was_detected_is_said_and_all_of_azure_hears_one_correlation_id() {
     assert!(asked.iter().all(|one| of(one) == *id));
 }
 
+/// An `az` in which somebody is logged in.
+fn az(bed: &Bed) -> String {
+    let for_cluster = bed.authority.user(USER, OBJECT).sign();
+    let end = SystemTime::now() + Duration::from_secs(3_600);
+    let end = end.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let script = format!(
+        r#"#!/bin/sh
+case "$*" in
+"account show"*) echo {SUBSCRIPTION}; exit ;;
+*{AUDIENCE}*) token={for_cluster} ;;
+*get-access-token*) token={ARM_TOKEN} ;;
+*) exit 1 ;;
+esac
+printf '{{"accessToken":"%s","expiresOn":"2099-01-01 00:00:00.000000","expires_on":{end},"tokenType":"Bearer"}}' "$token"
+"#
+    );
+    let directory = bed.path("programs");
+    fs::create_dir(&directory).unwrap();
+    bed.write("programs/az", &script);
+    fs::set_permissions(directory.join("az"), fs::Permissions::from_mode(0o700)).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", directory.display())
+}
+
+#[tokio::test]
+async fn with_az_logged_in_the_name_is_enough() {
+    if !kubectl::is_installed("with_az_logged_in_the_name_is_enough") {
+        return;
+    }
+    let bed = Bed::start().await;
+    let place = bed.cloud(&["-n", NAME, "-g", GROUP]);
+    let mut command = bed.command("exec", &[place, texts(&GET_PODS)]);
+    command.env("PATH", az(&bed));
+    let ended = programs::run_command(command).await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(ended.stdout.trim(), format!("pod/{POD}"));
+    assert_eq!(last_caller(&bed), USER);
+    for words in [
+        &*format!("subscription {SUBSCRIPTION}, as `az account show` has it"),
+        "signing in with the Azure CLI",
+    ] {
+        assert!(ended.stderr.contains(words), "{}", ended.stderr);
+    }
+}
+
 #[tokio::test]
 async fn a_token_of_the_clusters_own_goes_through_azure_too() {
     if !kubectl::is_installed("a_token_of_the_clusters_own_goes_through_azure_too") {
@@ -138,7 +192,7 @@ async fn a_token_of_the_clusters_own_goes_through_azure_too() {
     let ended = bed.run("exec", &more).await;
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(ended.stdout.trim(), format!("pod/{POD}"));
-    assert_eq!(last_caller(&bed), super::bed::ROBOT);
+    assert_eq!(last_caller(&bed), ROBOT);
     let asked = bed.arm.requests().pop().unwrap();
     assert_eq!(asked.body["authenticationMethod"], "Token");
 }
