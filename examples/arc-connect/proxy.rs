@@ -78,6 +78,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     drop(announcement);
     let closed = session.close().await;
+    // What `arc-connect kubeconfig` has put there since is not the receipt's, and leads nowhere now.
+    if let Some(Err(error)) = placed.file.map(|file| file.repair()) {
+        common::warn(error.report());
+    }
     served.and(undone).and(closed)?;
     common::progress("closed");
     Ok(ExitCode::SUCCESS)
@@ -97,7 +101,7 @@ fn builder(arguments: &Arguments) -> Result<ProxyBuilder> {
 
 /// Where the kubeconfig went, and how to take it back.
 struct Placed {
-    path: Option<PathBuf>,
+    file: Option<KubeconfigFile>,
     receipt: Option<MergeReceipt>,
 }
 
@@ -116,7 +120,7 @@ fn place(arguments: &Arguments, session: &Session) -> Result<Placed> {
                 .with_source(error)
             })?;
         return Ok(Placed {
-            path: None,
+            file: None,
             receipt: None,
         });
     }
@@ -137,7 +141,7 @@ fn place(arguments: &Arguments, session: &Session) -> Result<Placed> {
         }
     })?;
     Ok(Placed {
-        path: Some(file.path().to_owned()),
+        file: Some(file),
         receipt: Some(receipt),
     })
 }
@@ -173,10 +177,10 @@ async fn serve(
 ) -> Result<()> {
     for cluster in &session.clusters {
         common::progress(format_args!("ready: {}", cluster.endpoint.server()));
-        if let Some(path) = &placed.path {
+        if let Some(file) = &placed.file {
             common::progress(format_args!(
                 "try it: kubectl --kubeconfig {} --context {} get pods",
-                path.display(),
+                file.path().display(),
                 cluster.context
             ));
         }
@@ -194,7 +198,7 @@ async fn serve(
         &json!({
             "address": session.proxy.local_addr().to_string(),
             "server": session.first().endpoint.server(),
-            "kubeconfig": placed.path,
+            "kubeconfig": placed.file.as_ref().map(KubeconfigFile::path),
             "context": session.first().context,
             "clusters": clusters.collect::<Vec<_>>(),
         }),

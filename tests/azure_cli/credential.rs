@@ -1,7 +1,7 @@
 //! A kubeconfig without a secret: kubectl asks this program for it.
 
 use super::{
-    bed::{Bed, CONTEXT, NAME, POD, texts},
+    bed::{Bed, CONTEXT, HOME, NAME, POD, texts},
     support::{
         kubectl::{self, Kubectl},
         programs,
@@ -76,6 +76,33 @@ async fn kubectl_gets_the_secret_of_a_running_proxy() {
         late.stderr.contains("no proxy of yours is running"),
         "{late:?}"
     );
+}
+
+/// Into the very file that the proxy has put its own context into: that goes at the end as if nothing had happened.
+#[tokio::test]
+async fn the_context_of_the_proxy_itself_can_be_made_free_of_secrets() {
+    if !kubectl::is_installed("the_context_of_the_proxy_itself_can_be_made_free_of_secrets") {
+        return;
+    }
+    let bed = Bed::start().await;
+    bed.write("kubeconfig", HOME);
+    let proxy = bed.proxy(&[bed.place(), bed.application()]).await;
+    let secret = bed.run_secret();
+    let file = texts(&["-f", &bed.argument("kubeconfig")]);
+    let merged = bed.run("kubeconfig", &[file]).await;
+    assert!(merged.status.success(), "{merged:?}");
+    let kubeconfig = bed.read("kubeconfig");
+    assert!(!kubeconfig.contains(&secret), "{kubeconfig}");
+    let kubectl = bed
+        .kubectl()
+        .with_environment("XDG_RUNTIME_DIR", bed.path("home"));
+    let mut list = vec!["--context", CONTEXT];
+    list.extend(LIST);
+    let listed = kubectl.run(&list).await.succeeded();
+    assert_eq!(listed.text().trim(), format!("pod/{POD}"));
+    let ended = proxy.terminate().await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(bed.read("kubeconfig"), HOME);
 }
 
 /// A shell's own parser finds nothing wrong with it.

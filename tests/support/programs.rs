@@ -178,6 +178,8 @@ pub fn command(name: &str, arguments: &[&str]) -> Command {
         .env_remove("KUBECONFIG")
         .env_remove("RUST_LOG")
         .env_remove("ARC_RELAY_CONNECTION_STRING")
+        // Where proxies leave records: not among those of whoever runs the tests.
+        .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
         .kill_on_drop(true);
     command
 }
