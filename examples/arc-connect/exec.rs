@@ -6,13 +6,13 @@ use std::{
     process::{ExitCode, ExitStatus},
 };
 
-use arc_cluster_connect::{Error, ErrorKind, Result};
+use arc_cluster_connect::{Error, ErrorKind, Result, proxy::Proxy};
 use clap::Args;
 use tokio::process::{Child, Command};
 
 use crate::{
     common,
-    session::{Session, SessionArguments},
+    session::{Count, Session, SessionArguments},
 };
 
 /// What a shell answers when the command is not there, or is not a program.
@@ -31,7 +31,7 @@ pub struct Arguments {
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let session = tokio::select! {
-        session = Session::start(&arguments.session, 0) => session?,
+        session = Session::start(&arguments.session, Proxy::builder(), Count::One) => session?,
         () = common::stop_requested() => return Ok(ExitCode::from(128 + SIGINT)),
     };
     let result = run_command(&arguments.command, &session).await;
@@ -53,7 +53,7 @@ async fn run_command(command: &[OsString], session: &Session) -> Result<ExitCode
         .tempfile()
         .map_err(failed)?;
     kubeconfig
-        .write_all(session.kubeconfig.to_yaml()?.as_bytes())
+        .write_all(session.kubeconfig().to_yaml()?.as_bytes())
         .map_err(failed)?;
 
     let mut child = match Command::new(&command[0])

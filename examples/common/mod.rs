@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 #[allow(unused_imports, reason = "each program uses a part of this")]
 pub use self::{
     ready_file::write_ready_file,
-    report::{note, progress, warn},
+    report::{failure, note, printable, progress, warn, with_patience},
 };
 
 /// The environment variable that stands in for `--connection-string-file`.
@@ -58,24 +58,28 @@ pub struct RelayArguments {
 impl RelayArguments {
     /// The connection string from the file, else from the environment.
     pub fn connection_string(&self) -> Result<ConnectionString> {
-        if let Some(path) = &self.connection_string_file {
-            return ConnectionString::read_file(path);
-        }
-        match std::env::var(CONNECTION_STRING_VARIABLE) {
-            Ok(text) => ConnectionString::parse(&text),
-            Err(_) => Err(
-                Error::new(ErrorKind::InvalidInput, "there is no relay to connect to").with_help(
-                    format!(
-                        "pass --connection-string-file FILE, or set {CONNECTION_STRING_VARIABLE}"
-                    ),
-                ),
-            ),
-        }
+        let given = connection_string(self.connection_string_file.as_deref())?;
+        given.ok_or_else(|| {
+            Error::new(ErrorKind::InvalidInput, "there is no relay to connect to").with_help(
+                format!("pass --connection-string-file FILE, or set {CONNECTION_STRING_VARIABLE}"),
+            )
+        })
     }
 
     /// A connector that trusts the platform and `--relay-ca`.
     pub fn connector(&self) -> Result<Connector> {
         connector(self.relay_ca.as_deref())
+    }
+}
+
+/// The connection string from `file`, else from the environment, if there is one.
+pub fn connection_string(file: Option<&Path>) -> Result<Option<ConnectionString>> {
+    if let Some(path) = file {
+        return ConnectionString::read_file(path).map(Some);
+    }
+    match std::env::var(CONNECTION_STRING_VARIABLE) {
+        Ok(text) => ConnectionString::parse(&text).map(Some),
+        Err(_) => Ok(None),
     }
 }
 
@@ -143,8 +147,8 @@ fn start_logging(audience: Audience, verbosity: Verbosity) {
     let level = match verbosity.verbose {
         0 if audience == Audience::Person => "off",
         0 => "warn",
-        1 => "arc_cluster_connect=info,warn",
-        2 => "arc_cluster_connect=debug,info",
+        1 => "arc_cluster_connect=info,arc_connect=info,warn",
+        2 => "arc_cluster_connect=debug,arc_connect=debug,info",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

@@ -4,13 +4,29 @@ use std::{
     error::Error as _,
     fmt::Display,
     io::{self, IsTerminal},
+    pin::pin,
+    time::Duration,
 };
 
 use arc_cluster_connect::Error;
 
+/// After this long without a word people think that a program hangs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Something is under way.
 pub fn progress(text: impl Display) {
     eprintln!("{}", printable(text));
+}
+
+/// Does something, and says so once it has taken long enough for somebody to wonder.
+pub async fn with_patience<T>(text: impl Display, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        result = &mut work => return result,
+        () = tokio::time::sleep(PATIENCE) => progress(text),
+    }
+    work.await
 }
 
 /// Something worth knowing.
@@ -52,7 +68,7 @@ pub fn failure(error: &Error) {
 }
 
 /// Errors repeat what peers say, and a terminal obeys its control characters.
-fn printable(text: impl Display) -> String {
+pub fn printable(text: impl Display) -> String {
     text.to_string()
         .chars()
         .map(|char| if char.is_control() { ' ' } else { char })

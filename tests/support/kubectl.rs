@@ -60,6 +60,7 @@ pub struct Kubectl {
     /// kubectl caches discovery below its home; a fresh one keeps runs apart.
     home: Arc<TempDir>,
     transport: Transport,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 /// How a kubectl ended.
@@ -80,12 +81,19 @@ impl Kubectl {
             kubeconfig: kubeconfig.into(),
             home: Arc::new(tempfile::tempdir().expect("a temporary directory can be made")),
             transport: Transport::WebSocket,
+            variables: Vec::new(),
         }
     }
 
     /// The same with another transport.
     pub fn with_transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
+        self
+    }
+
+    /// The same with a variable in its environment, and in that of the programs that it runs.
+    pub fn with_environment(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -149,6 +157,9 @@ impl Kubectl {
             Transport::WebSocket => "true",
             Transport::Spdy => "false",
         };
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
         command
             .env("KUBECONFIG", &self.kubeconfig)
             .env("HOME", self.home.path())

@@ -43,8 +43,13 @@ impl Program {
     /// # Panics
     /// When the program ends instead, or says nothing for a minute.
     pub async fn start(name: &'static str, directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_command(name, directory, command(name, arguments)).await
+    }
+
+    /// As [`start`](Self::start), for a command that the caller has set up.
+    pub async fn start_command(name: &'static str, directory: &Path, mut command: Command) -> Self {
         let ready_file = directory.join(format!("{name}.{}.ready", uuid::Uuid::new_v4().simple()));
-        let mut child = command(name, arguments)
+        let mut child = command
             .arg("--ready-file")
             .arg(&ready_file)
             .stdin(Stdio::null())
@@ -77,6 +82,11 @@ impl Program {
     /// What stands in the ready file.
     pub fn ready(&self) -> &Value {
         &self.ready
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the program runs")
     }
 
     /// Memory in use, in bytes.
@@ -168,6 +178,8 @@ pub fn command(name: &str, arguments: &[&str]) -> Command {
         .env_remove("KUBECONFIG")
         .env_remove("RUST_LOG")
         .env_remove("ARC_RELAY_CONNECTION_STRING")
+        // Where proxies leave records: not among those of whoever runs the tests.
+        .env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"))
         .kill_on_drop(true);
     command
 }

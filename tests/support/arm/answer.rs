@@ -2,25 +2,36 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arc_cluster_connect::relay::{HybridConnection, SasRule};
+use arc_cluster_connect::{
+    arm::ConnectedClusterId,
+    relay::{HybridConnection, SasRule},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use super::Shared;
 
 /// Of the clouds in it, the private one is ours.
-pub(super) fn metadata(host: &str) -> Value {
+pub(super) fn metadata(shared: &Shared, host: &str) -> Value {
     let mut answer = parse(include_str!("fixtures/metadata.json"));
-    answer[1]["resourceManager"] = json!(format!("https://{host}/"));
+    let ours = &mut answer[1];
+    ours["resourceManager"] = json!(format!("https://{host}/"));
+    if let Some(authority) = &shared.state().authority {
+        ours["authentication"]["loginEndpoint"] = json!(authority);
+        let relay = shared.issuing.relay.authority();
+        let domain = relay.split_once('.').map(|(_, domain)| domain);
+        ours["suffixes"]["relayEndpointSuffix"] = json!(domain);
+    }
     answer
 }
 
-pub(super) fn cluster(shared: &Shared, version: &str) -> Value {
+pub(super) fn cluster(shared: &Shared, cluster: &ConnectedClusterId, version: &str) -> Value {
     let mut answer = parse(match version {
         "2021-10-01" => include_str!("fixtures/cluster-2021-10-01.json"),
         _ => include_str!("fixtures/cluster-2026-05-01.json"),
     });
-    answer["id"] = json!(shared.cluster.to_string());
-    answer["name"] = json!(shared.cluster.name());
+    answer["id"] = json!(cluster.to_string());
+    answer["name"] = json!(cluster.name());
     for (name, value) in &shared.state().properties {
         answer["properties"][name] = value.clone();
     }
@@ -28,7 +39,7 @@ pub(super) fn cluster(shared: &Shared, version: &str) -> Value {
 }
 
 /// A credential for a path of its own: the listener's, and the time of issue in nanoseconds as a double has it.
-pub(super) fn credential(shared: &Shared, version: &str) -> Value {
+pub(super) fn credential(shared: &Shared, cluster: &ConnectedClusterId, version: &str) -> Value {
     let issuing = &shared.issuing;
     let now = SystemTime::now();
     let nanoseconds = now
@@ -37,7 +48,7 @@ pub(super) fn credential(shared: &Shared, version: &str) -> Value {
         .as_nanos();
     let path = format!(
         "{}/{}",
-        shared.cluster.hybrid_connection_name(),
+        cluster.hybrid_connection_name(),
         nanoseconds as f64 as u64
     );
     let hybrid_connection =
@@ -75,8 +86,26 @@ pub(super) fn credential(shared: &Shared, version: &str) -> Value {
     config["hybridConnectionName"] = json!(path);
     config["relay"] = json!(namespace);
     config["token"] = json!(token.secret());
-    shared.state().issued += 1;
+    let mut state = shared.state();
+    if state.clusters[0] != *cluster {
+        let value = &mut answer["kubeconfigs"][0]["value"];
+        *value = json!(named(value.as_str().expect("a text"), cluster.name()));
+    }
+    state.issued += 1;
+    state.tokens.push(token.secret().to_owned());
     answer
+}
+
+/// The kubeconfig of the public example, in whose encoding it may be twice, with another name.
+fn named(encoded: &str, name: &str) -> String {
+    let bytes = BASE64_STANDARD.decode(encoded).expect("base64");
+    let text = String::from_utf8(bytes).expect("a text");
+    let text = if text.contains("apiVersion") {
+        text.replace("TestCluster", name)
+    } else {
+        named(&text, name)
+    };
+    BASE64_STANDARD.encode(text)
 }
 
 fn parse(text: &str) -> Value {

@@ -22,10 +22,11 @@ use arc_cluster_connect::{
     net::{Alpn, Endpoint, TlsAcceptor},
     relay::SasRule,
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use super::authority::certificate::Certificate;
+use super::authority::{AUDIENCE, Authority, certificate::Certificate};
 
 /// The bearer token that it takes.
 pub const ARM_TOKEN: &str = "token-for-azure-resource-manager";
@@ -83,14 +84,21 @@ pub struct Recorded {
 }
 
 struct Shared {
-    cluster: ConnectedClusterId,
     issuing: Issuing,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// At least one.
+    clusters: Vec<ConnectedClusterId>,
     versions: Vec<&'static str>,
+    /// Whose signed tokens are taken, besides [`ARM_TOKEN`].
+    issuer: Option<String>,
+    /// Where people of this cloud sign in.
+    authority: Option<String>,
+    /// The relay's tokens that were given out.
+    tokens: Vec<String>,
     /// Replaces properties of the cluster.
     properties: serde_json::Map<String, Value>,
     faults: Vec<(Question, Fault, usize)>,
@@ -118,9 +126,9 @@ impl FakeArm {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("https://localhost:{}", listener.local_addr()?.port());
         let shared = Arc::new(Shared {
-            cluster,
             issuing,
             state: Mutex::new(State {
+                clusters: vec![cluster],
                 versions: VERSIONS.to_vec(),
                 ..State::default()
             }),
@@ -146,7 +154,24 @@ impl FakeArm {
         self.shared.state().versions = versions.to_vec();
     }
 
-    /// Sets a property of the cluster.
+    /// Knows another cluster, at the same relay.
+    pub fn add_cluster(&self, cluster: ConnectedClusterId) {
+        self.shared.state().clusters.push(cluster);
+    }
+
+    /// Takes the tokens that this authority signs for anything but the cluster, and names it in the cloud's description.
+    pub fn trust(&self, authority: &Authority) {
+        let mut state = self.shared.state();
+        state.issuer = Some(authority.issuer_v2());
+        state.authority = Some(authority.url().to_owned());
+    }
+
+    /// The relay's tokens that were given out.
+    pub fn relay_tokens(&self) -> Vec<String> {
+        self.shared.state().tokens.clone()
+    }
+
+    /// Sets a property of the clusters.
     pub fn set_property(&self, name: &str, value: impl Into<Value>) {
         let mut state = self.shared.state();
         state.properties.insert(name.to_owned(), value.into());
@@ -197,6 +222,22 @@ impl Shared {
 }
 
 impl State {
+    /// Whether this `Authorization` is of somebody whom it knows.
+    fn takes(&self, authorization: &str) -> bool {
+        let Some(token) = authorization.strip_prefix("Bearer ") else {
+            return false;
+        };
+        let claims = || {
+            let claims = token.split('.').nth(1)?;
+            let json = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+            serde_json::from_slice::<Value>(&json).ok()
+        };
+        token == ARM_TOKEN
+            || claims().is_some_and(|claims| {
+                claims["iss"].as_str() == self.issuer.as_deref() && claims["aud"] != AUDIENCE
+            })
+    }
+
     fn take_fault(&mut self, question: Question) -> Option<Fault> {
         let index = self
             .faults

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, sync::Arc};
 
-use arc_cluster_connect::net::TlsAcceptor;
+use arc_cluster_connect::{arm::ConnectedClusterId, net::TlsAcceptor};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{ARM_TOKEN, Fault, Question, Recorded, Shared, answer};
+use super::{Fault, Question, Recorded, Shared, answer};
 
 /// No question here is longer.
 const MAX_QUESTION: usize = 64 * 1024;
@@ -71,12 +71,12 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> io::Result<Resp
         body: serde_json::from_slice(&body).unwrap_or_default(),
     });
     if path == "/metadata/endpoints" {
-        return Ok(json_answer(200, &answer::metadata(&text("host"))));
+        return Ok(json_answer(200, &answer::metadata(shared, &text("host"))));
     }
-    if text("authorization") != format!("Bearer {ARM_TOKEN}") {
+    if !shared.state().takes(&text("authorization")) {
         return Ok(refusal(401, "InvalidAuthenticationToken"));
     }
-    let Some(question) = question(shared, &head.method, &path) else {
+    let Some((question, cluster)) = question(shared, &head.method, &path) else {
         return Ok(refusal(404, "ResourceNotFound"));
     };
     let fault = shared.state().take_fault(question);
@@ -100,20 +100,28 @@ async fn respond(shared: &Shared, request: Request<Incoming>) -> io::Result<Resp
         return Ok(refusal(400, "NoRegisteredProviderFound"));
     }
     Ok(match question {
-        Question::Cluster => json_answer(200, &answer::cluster(shared, &version)),
-        Question::Credential => json_answer(200, &answer::credential(shared, &version)),
+        Question::Cluster => json_answer(200, &answer::cluster(shared, &cluster, &version)),
+        Question::Credential => json_answer(200, &answer::credential(shared, &cluster, &version)),
     })
 }
 
-fn question(shared: &Shared, method: &Method, path: &str) -> Option<Question> {
-    let id = shared.cluster.to_string();
-    let (head, rest) = path.split_at_checked(id.len())?;
-    match (method, rest) {
-        _ if !head.eq_ignore_ascii_case(&id) => None,
-        (&Method::GET, "") => Some(Question::Cluster),
-        (&Method::POST, "/listClusterUserCredential") => Some(Question::Credential),
-        _ => None,
-    }
+fn question(
+    shared: &Shared,
+    method: &Method,
+    path: &str,
+) -> Option<(Question, ConnectedClusterId)> {
+    let clusters = shared.state().clusters.clone();
+    clusters.into_iter().find_map(|cluster| {
+        let id = cluster.to_string();
+        let (head, rest) = path.split_at_checked(id.len())?;
+        let question = match (method, rest) {
+            _ if !head.eq_ignore_ascii_case(&id) => None,
+            (&Method::GET, "") => Some(Question::Cluster),
+            (&Method::POST, "/listClusterUserCredential") => Some(Question::Credential),
+            _ => None,
+        };
+        Some((question?, cluster))
+    })
 }
 
 fn refusal(status: u16, code: &str) -> Response<Full<Bytes>> {

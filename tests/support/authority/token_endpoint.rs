@@ -69,6 +69,7 @@ pub struct TokenEndpoint {
     refresh_token: Option<String>,
     issued: usize,
     requests: Vec<Asked>,
+    access_tokens: Vec<String>,
     /// The interval that a code comes with, in seconds.
     pub interval: u64,
     /// How long a code is good for, in seconds.
@@ -125,6 +126,11 @@ impl TokenEndpoint {
     /// All requests so far.
     pub fn requests(&self) -> Vec<Asked> {
         self.requests.clone()
+    }
+
+    /// All access tokens that were given out.
+    pub fn access_tokens(&self) -> Vec<String> {
+        self.access_tokens.clone()
     }
 
     fn grant(&mut self, form: &HashMap<String, String>, endpoint: &str) -> Result<bool, Refusal> {
@@ -236,7 +242,9 @@ pub(super) fn answer(
         token = token.claim("cnf", confirmation);
         body["token_type"] = json!("pop");
     }
-    body["access_token"] = json!(token.sign());
+    let token = token.sign();
+    body["access_token"] = json!(token);
+    endpoint.access_tokens.push(token);
     body["expires_in"] = match endpoint.token_life {
         Some((life, TextOrNumber::Text)) => json!(life.to_string()),
         Some((life, TextOrNumber::Number)) => json!(life),
