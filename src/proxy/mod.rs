@@ -41,7 +41,9 @@
 //! ```
 //!
 //! `state` is one of `idle`, `connecting` (with `attempt`), `connected`, `waiting` (with `retryInMilliseconds` and
-//! `reason`), `draining` and `closed`. No secret is in it.
+//! `reason`), `draining` and `closed`. A tunnel that gets a new credential from time to time has a `credential` beside
+//! it, with `expiresAt`, `issued` (how many so far) and `failure` (`null`, or why the last attempt to get one failed). No
+//! secret is in it.
 //!
 //! # The Unix socket
 //! [`ProxyBuilder::unix_socket`] serves the same paths as plain HTTP/1.1 at a socket file (mode 0600 in a directory of

@@ -105,6 +105,13 @@ fn tunnel_json(tunnel: &TunnelStatus) -> Value {
         "bytesSent": tunnel.bytes_sent,
         "bytesReceived": tunnel.bytes_received,
     });
+    if let Some(credential) = &tunnel.credential {
+        json["credential"] = json!({
+            "expiresAt": timestamp(credential.expires_at),
+            "issued": credential.issued,
+            "failure": credential.failure.as_ref().map(|failure| printable(&failure.report())),
+        });
+    }
     match &tunnel.state {
         TunnelState::Connecting { attempt } => json["attempt"] = json!(attempt),
         TunnelState::Waiting { retry_in, reason } => {
@@ -145,4 +152,28 @@ fn printable(text: &str) -> String {
     text.chars()
         .map(|char| if char.is_control() { ' ' } else { char })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Error, ErrorKind, tunnel::CredentialStatus};
+
+    #[test]
+    fn a_credential_shows_its_end_and_why_there_is_no_next_one() {
+        let mut tunnel = TunnelStatus::new(TunnelState::Connected, "till-7");
+        assert_eq!(tunnel_json(&tunnel)["credential"], Value::Null);
+
+        tunnel.credential = Some(CredentialStatus {
+            expires_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
+            issued: 3,
+            failure: Some(Arc::new(Error::new(ErrorKind::Network, "no\nway"))),
+        });
+        assert_eq!(
+            tunnel_json(&tunnel)["credential"],
+            json!({ "expiresAt": "2026-01-01T00:00:00Z", "issued": 3, "failure": "no way" })
+        );
+    }
 }
