@@ -13,11 +13,6 @@
 //! The file is locked for as long as its program lives: the operating system lets go of the lock when the program ends,
 //! however it ends, so that a record is never taken for that of another program with the same number.
 
-#![allow(
-    dead_code,
-    reason = "until each command that uses a part of it is there"
-)]
-
 use std::{
     env,
     ffi::OsString,
@@ -76,7 +71,6 @@ pub struct RunningCluster {
 #[must_use = "the record is gone when this is dropped"]
 #[derive(Debug)]
 pub struct Announcement {
-    /// Empty when there is nothing to remove.
     path: PathBuf,
     /// Holds the lock.
     file: File,
@@ -171,26 +165,10 @@ impl Running {
     }
 }
 
-impl Announcement {
-    /// Tells something else from now on.
-    ///
-    /// # Errors
-    /// As [`Running::announce`].
-    pub fn update(&mut self, running: &Running) -> Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let mut earlier = running.announce_in(directory)?;
-        std::mem::swap(self, &mut earlier);
-        if earlier.path == self.path {
-            // Its file has no name any more: there is nothing to remove.
-            earlier.path.clear();
-        }
-        Ok(())
-    }
-}
-
 impl Drop for Announcement {
     fn drop(&mut self) {
-        if !self.path.as_os_str().is_empty() && owner::is_same_file(&self.file, &self.path) {
+        // A later announcement of this process may stand there.
+        if owner::is_same_file(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
     }
