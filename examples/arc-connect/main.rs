@@ -25,6 +25,8 @@ mod reach;
 mod request_log;
 mod running;
 mod session;
+mod status;
+mod table;
 mod whoami;
 
 use std::process::ExitCode;
@@ -66,6 +68,8 @@ enum Command {
     /// What a kubeconfig of `arc-connect kubeconfig` runs: prints the running proxy's secret for kubectl
     #[command(hide = true)]
     Credential(credential::Arguments),
+    /// Show what your running proxies are doing
+    Status(status::Arguments),
     /// Stand in for the proxy program of `az connectedk8s proxy`
     Arcproxy(arcproxy::Arguments),
     /// Install the agent in the cluster that a kubeconfig names, and wait until it serves
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
             Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
             Command::Credential(arguments) => credential::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+            Command::Status(arguments) => status::run(arguments).await,
             Command::Arcproxy(arguments) => arcproxy::run(arguments).await,
             Command::Exec(arguments) => exec::run(arguments).await,
             Command::EnableFeatures(arguments) => enable_features::enable(arguments).await,

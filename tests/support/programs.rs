@@ -43,7 +43,10 @@ impl Program {
     /// # Panics
     /// When the program ends instead, or says nothing for a minute.
     pub async fn start(name: &'static str, directory: &Path, arguments: &[&str]) -> Self {
-        Self::start_command(name, directory, command(name, arguments)).await
+        let mut command = command(name, arguments);
+        // Where a proxy leaves its record.
+        command.env("XDG_RUNTIME_DIR", directory);
+        Self::start_command(name, directory, command).await
     }
 
     /// As [`start`](Self::start), for a command that the caller has set up.
