@@ -142,6 +142,16 @@ impl CallerArguments {
             || self.client_certificate_file.is_some()
     }
 
+    /// Whether a token for the cluster was given, so that nobody has to sign in for it.
+    pub fn has_bearer(&self) -> bool {
+        self.token_file.is_some() || self.token_text.is_some()
+    }
+
+    /// The tenant that was asked for.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
     /// The key that the caller's tokens shall be bound to, if they shall be.
     pub fn proof_key(&self) -> Result<Option<ProofKey>> {
         let key = match &self.pop_key_file {

@@ -155,6 +155,23 @@ impl ClusterArguments {
         }
     }
 
+    /// Whether a cluster is named at all.
+    pub fn is_given(&self) -> bool {
+        self.is_in_azure()
+            || self.connection_string_file.is_some()
+            || std::env::var_os(common::CONNECTION_STRING_VARIABLE).is_some()
+    }
+
+    /// Whether it is named as one in Azure.
+    pub fn is_in_azure(&self) -> bool {
+        !self.names.is_empty() || !self.ids.is_empty()
+    }
+
+    /// The corporate proxy that was named, if one was.
+    pub fn proxy(&self) -> Result<Option<ProxySettings>> {
+        self.network.proxy()
+    }
+
     /// A connector that everything is dialled with.
     pub fn connector(&self) -> Result<Connector> {
         self.network.connector()
@@ -199,23 +216,33 @@ impl NetworkArguments {
     /// A connector that trusts the platform and `--relay-ca`, and dials through `--https-proxy`.
     pub fn connector(&self) -> Result<Connector> {
         let connector = common::connector(self.relay_ca.as_deref())?;
-        let mut proxy = match self.https_proxy.as_deref() {
-            None => return Ok(connector),
-            Some("env") => ProxySettings::from_environment()?,
-            Some(url) => {
-                if url.contains('@') {
-                    common::warn(
-                        "a proxy's password on the command line can be seen in process lists and shell history; \
-                         set HTTPS_PROXY and pass --https-proxy env",
-                    );
-                }
-                ProxySettings::parse(url)?
-            }
-        };
-        if let Some(rules) = &self.no_proxy {
-            proxy = proxy.with_no_proxy(rules);
+        if self
+            .https_proxy
+            .as_deref()
+            .is_some_and(|url| url.contains('@'))
+        {
+            common::warn(
+                "a proxy's password on the command line can be seen in process lists and shell history; \
+                 set HTTPS_PROXY and pass --https-proxy env",
+            );
         }
-        Ok(connector.with_proxy(proxy))
+        Ok(match self.proxy()? {
+            Some(proxy) => connector.with_proxy(proxy),
+            None => connector,
+        })
+    }
+
+    /// `--https-proxy` and `--no-proxy`.
+    fn proxy(&self) -> Result<Option<ProxySettings>> {
+        let proxy = match self.https_proxy.as_deref() {
+            None => return Ok(None),
+            Some("env") => ProxySettings::from_environment()?,
+            Some(url) => ProxySettings::parse(url)?,
+        };
+        Ok(Some(match &self.no_proxy {
+            Some(rules) => proxy.with_no_proxy(rules),
+            None => proxy,
+        }))
     }
 }
 

@@ -15,6 +15,7 @@ mod cluster_arguments;
 mod common;
 mod completions;
 mod credential;
+mod doctor;
 mod enable_features;
 mod exec;
 mod first_request;
@@ -68,6 +69,8 @@ enum Command {
     /// What a kubeconfig of `arc-connect kubeconfig` runs: prints the running proxy's secret for kubectl
     #[command(hide = true)]
     Credential(credential::Arguments),
+    /// Look at everything on the way to a cluster, and say what to do about what is in the way
+    Doctor(doctor::Arguments),
     /// Show what your running proxies are doing
     Status(status::Arguments),
     /// Stand in for the proxy program of `az connectedk8s proxy`
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
             Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
             Command::Credential(arguments) => credential::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
+            Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Status(arguments) => status::run(arguments).await,
             Command::Arcproxy(arguments) => arcproxy::run(arguments).await,
             Command::Exec(arguments) => exec::run(arguments).await,
