@@ -51,6 +51,12 @@ pub(super) static REVIEWS: &[Review] = &[
         kind: "SelfSubjectAccessReview",
         plural: "selfsubjectaccessreviews",
     },
+    Review {
+        group: "authorization.k8s.io",
+        version: "v1",
+        kind: "SelfSubjectRulesReview",
+        plural: "selfsubjectrulesreviews",
+    },
 ];
 
 /// The shortest and longest life of a token, as the real server bounds them.
@@ -81,6 +87,7 @@ pub(super) fn answer(server: &Server, review: &Review, user: &User, mut body: Va
     body["status"] = match review.kind {
         "SelfSubjectReview" => json!({ "userInfo": user.to_value() }),
         "TokenReview" => token_review(server, &body["spec"]),
+        "SelfSubjectRulesReview" => rules_review(server, user),
         _ => access_review(server, user, &body["spec"]),
     };
     response::json(StatusCode::CREATED, &body)
@@ -183,6 +190,22 @@ fn access_review(server: &Server, user: &User, spec: &Value) -> Value {
         Access::Nothing => false,
     };
     json!({ "allowed": allowed })
+}
+
+/// Everybody has the first rule: `system:basic-user`.
+fn rules_review(server: &Server, user: &User) -> Value {
+    let mut rules = vec![json!({
+        "verbs": ["create"],
+        "apiGroups": ["authentication.k8s.io", "authorization.k8s.io"],
+        "resources": ["selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+    })];
+    let all = |verbs: Value| json!({ "verbs": verbs, "apiGroups": ["*"], "resources": ["*"] });
+    match server.identities.access(user) {
+        Access::Everything => rules.push(all(json!(["*"]))),
+        Access::ReadOnly => rules.push(all(json!(["get", "list", "watch"]))),
+        Access::Nothing => {}
+    }
+    json!({ "resourceRules": rules, "nonResourceRules": [], "incomplete": false })
 }
 
 /// A token with the shape of a real one: a JWT whose claims name the service account. Its signature is random, and it

@@ -215,12 +215,14 @@ pub(super) fn answer(
     endpoint.issued += 1;
     let issued = endpoint.issued;
     let mut body = json!({ "token_type": "Bearer" });
+    // Others, such as offline_access, stand behind it.
+    let audience = scope.split(' ').next().unwrap_or_default();
     let mut token = TokenBuilder::new(state.current.clone())
         .claim("ver", "2.0")
         .claim("iss", shared.issuer_v2())
         .claim("oid", "0ab1c2d3-0000-4000-8000-00000000abcd")
         .claim("tid", TENANT)
-        .claim("aud", scope.split('/').next().unwrap_or_default())
+        .claim("aud", audience.trim_end_matches("/.default"))
         .claim("iat", now())
         .claim("nbf", now())
         .claim("exp", now() + 3_600)
