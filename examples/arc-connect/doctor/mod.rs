@@ -198,7 +198,16 @@ async fn examine(arguments: &Arguments) -> Result<Report> {
             }
             (Some(Place::Azure(_)), None) | (None, _) => {
                 drop(tell_region);
-                Walked::default()
+                let mut walked = Walked::default();
+                if !arguments.cluster.is_given() {
+                    walked.checks.push(Check::new(
+                        path::RELAY_ENDPOINT,
+                        Finding::skipped(
+                            "every cluster has its own: name one, with -n NAME -g GROUP",
+                        ),
+                    ));
+                }
+                walked
             }
         }
     };
