@@ -3,123 +3,19 @@
 
 #![cfg(all(feature = "agent", feature = "relay-server"))]
 
+#[path = "examples/bed.rs"]
+mod bed;
 mod support;
 
 use std::{path::Path, process::Stdio};
 
-use arc_cluster_connect::{
-    agent::ServiceAccountTokens,
-    net::{Connector, TrustRoots},
-    relay::{
-        ConnectionString, RelayListener, SasRule,
-        server::{RelayServer, Rights},
-    },
-};
-use support::{
-    api_server::{StandIn, User, random_token},
-    embedded::agent_for,
-    programs::{Ended, PATIENCE, command, run},
-};
-use tempfile::TempDir;
+use bed::Bed;
+use support::programs::{Ended, PATIENCE, command, run};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    net::TcpListener,
     process::{Child, ChildStdin, ChildStdout},
-    task::JoinHandle,
     time::timeout,
 };
-
-const HYBRID_CONNECTIONS: [&str; 2] = ["edge", "quay"];
-
-/// A stand-in, a relay with two hybrid connections, and a directory with what the examples take.
-struct Bed {
-    stand_in: StandIn,
-    relay: RelayServer,
-    token: String,
-    files: TempDir,
-    agents: Vec<JoinHandle<()>>,
-}
-
-impl Bed {
-    /// With an agent at the first `agents` of the hybrid connections.
-    async fn start(agents: usize) -> Self {
-        let token = random_token();
-        let stand_in = StandIn::builder()
-            .token(&token, User::service_account("default", "admin-user"))
-            .pod("default", "web-0")
-            .start()
-            .await
-            .expect("a free port");
-        let rights = Rights::LISTEN | Rights::SEND;
-        let rule = SasRule::new("root", random_token()).expect("a rule");
-        let relay = HYBRID_CONNECTIONS
-            .iter()
-            .fold(RelayServer::builder(), |relay, name| {
-                relay.hybrid_connection(*name)
-            })
-            .rule(rule, rights)
-            .start(TcpListener::bind("127.0.0.1:0").await.expect("a free port"))
-            .expect("the relay starts");
-        let mut bed = Self {
-            stand_in,
-            relay,
-            token,
-            files: tempfile::tempdir().expect("a directory"),
-            agents: Vec::new(),
-        };
-        bed.write("token", &bed.token);
-        bed.write("ca.crt", bed.stand_in.ca_pem());
-        bed.write("kubeconfig", &bed.stand_in.kubeconfig(None));
-        for name in HYBRID_CONNECTIONS {
-            bed.write(&format!("{name}.txt"), &bed.connection_string(name));
-        }
-        for name in &HYBRID_CONNECTIONS[..agents] {
-            let agent = bed.agent_at(name).await;
-            bed.agents.push(agent);
-        }
-        bed
-    }
-
-    async fn agent_at(&self, name: &str) -> JoinHandle<()> {
-        let string = ConnectionString::parse(&self.connection_string(name)).expect("well formed");
-        let listener = RelayListener::start(
-            Connector::new(TrustRoots::platform()).expect("roots can be read"),
-            string.hybrid_connection().expect("it names one"),
-            string.credential(),
-        );
-        listener.online().await.expect("the agent registers");
-        let agent = agent_for(&self.stand_in)
-            .service_account_tokens(ServiceAccountTokens::PassThrough)
-            .build()
-            .expect("it is well configured");
-        tokio::spawn(async move {
-            let _ = agent.serve_relay(listener, std::future::pending()).await;
-        })
-    }
-
-    fn connection_string(&self, name: &str) -> String {
-        self.relay
-            .connection_string("root", name)
-            .expect("both exist")
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.files.path().join(name), text).expect("a writable directory");
-    }
-
-    fn file(&self, name: &str) -> String {
-        let path = self.files.path().join(name);
-        path.to_str().expect("a plain path").to_owned()
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        for agent in &self.agents {
-            agent.abort();
-        }
-    }
-}
 
 #[track_caller]
 fn succeeded(ended: &Ended) {
@@ -172,7 +68,7 @@ async fn custom_auth_asks_its_program_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn custom_tunnel_goes_straight() {
     let bed = Bed::start(0).await;
-    let address = bed.stand_in.address();
+    let address = bed.stand_in().address();
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let files = [bed.file("ca.crt"), bed.file("token")];
     let ended = run("custom_tunnel", &[&host, &port, &files[0], &files[1]]).await;
@@ -246,7 +142,7 @@ async fn agent_policy_refuses_what_its_house_refuses() {
     let mut answers = Vec::new();
     for path in ["pods", "secrets/of-somebody", "pods/web-0/exec?command=sh"] {
         let path = format!("/api/v1/namespaces/default/{path}");
-        answers.push(asking::get(&tunnel, &bed.token, &path).await);
+        answers.push(asking::get(&tunnel, bed.token(), &path).await);
     }
     assert_eq!(answers[0].0, 200);
     for (answer, why) in [
@@ -257,7 +153,7 @@ async fn agent_policy_refuses_what_its_house_refuses() {
         assert!(answer.1.contains(why), "{answer:?}");
     }
     // Nothing of what was refused came near the API server.
-    let arrived = bed.stand_in.requests();
+    let arrived = bed.stand_in().requests();
     assert!(
         arrived
             .iter()
