@@ -22,6 +22,17 @@
 //!                                                                      │ https
 //!                                                                kube-apiserver
 //! ```
+//!
+//! # Where to begin
+//! | | |
+//! |---|---|
+//! | [`guide::concepts`] | the parts and their names; the three seams |
+//! | [`guide::paved_path`] | from nothing to a program, by the shortest way |
+//! | [`guide::security`] | who is trusted with what |
+//! | [`guide::features`] | what can be left out, and tests without Azure |
+//! | [`guide::troubleshooting`] | when it does not work |
+//!
+//! The repository's `examples/` begin at ten lines, with one idea each.
 
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
@@ -52,6 +63,23 @@ pub use auth::AuthProvider;
 pub use error::{Error, ErrorKind, Result};
 pub use kubeconfig::KubeconfigBuilder;
 pub use tunnel::{ClusterConnect, Tunnel};
+
+/// The guide: how to think of this crate, and how to use it.
+///
+/// Only documentation is in here.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/guide/concepts.md")]
+    pub mod concepts {}
+    #[doc = include_str!("../docs/guide/paved_path.md")]
+    pub mod paved_path {}
+    #[doc = include_str!("../docs/guide/security.md")]
+    pub mod security {}
+    #[doc = include_str!("../docs/guide/features.md")]
+    pub mod features {}
+    #[doc = include_str!("../docs/guide/troubleshooting.md")]
+    pub mod troubleshooting {}
+}
 
 /// The README's example compiles.
 #[cfg(doctest)]
