@@ -24,10 +24,14 @@ pub(super) enum Asked {
     /// No: a body follows. Or its answer has none, whatever its headers say, which is hyper's to know.
     WithBody,
     /// Yes.
-    Alone {
-        /// The caller takes fields behind the body.
-        takes_trailers: bool,
-    },
+    Alone(Trailers),
+}
+
+/// Whether the caller takes fields behind a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trailers {
+    Taken,
+    Dropped,
 }
 
 impl Asked {
@@ -40,9 +44,11 @@ impl Asked {
         {
             return Self::WithBody;
         }
-        Self::Alone {
-            takes_trailers: has(header::TE),
-        }
+        Self::Alone(if has(header::TE) {
+            Trailers::Taken
+        } else {
+            Trailers::Dropped
+        })
     }
 }
 
@@ -50,11 +56,8 @@ impl Asked {
 pub(super) struct OpenEnded(Response<ResponseBody>);
 
 impl OpenEnded {
-    /// `Err` gives the response back: hyper is to write it.
-    pub(super) fn of(
-        response: Response<ResponseBody>,
-        takes_trailers: bool,
-    ) -> Result<Self, Response<ResponseBody>> {
+    /// Whether a response is one. hyper is to write the others.
+    pub(super) fn fits(response: &Response<ResponseBody>, trailers: Trailers) -> bool {
         let headers = response.headers();
         let has_length = headers.contains_key(header::CONTENT_LENGTH)
             || response.body().size_hint().exact().is_some();
@@ -63,12 +66,13 @@ impl OpenEnded {
                 response.status(),
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
-        let has_trailers = takes_trailers && headers.contains_key(header::TRAILER);
-        if has_length || has_no_body || has_trailers {
-            Err(response)
-        } else {
-            Ok(Self(response))
-        }
+        let has_trailers = trailers == Trailers::Taken && headers.contains_key(header::TRAILER);
+        !has_length && !has_no_body && !has_trailers
+    }
+
+    /// `response` [fits](Self::fits).
+    pub(super) fn new(response: Response<ResponseBody>) -> Self {
+        Self(response)
     }
 
     /// Writes it to its end.

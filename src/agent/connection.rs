@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Core,
     body::{RequestBody, ResponseBody},
-    chunked::{Asked, OpenEnded},
+    chunked::{Asked, OpenEnded, Trailers},
     correlation::CorrelationId,
     exchange::{Exchange, Switched},
     identity::TunnelId,
@@ -130,8 +130,8 @@ where
         // Boxed, as the request below: an idle watch should not hold the room that an upgrade would need.
         return Box::pin(serve_upgrade(exchange, protocol, stream, rest)).await;
     }
-    if let Asked::Alone { takes_trailers } = exchange.asked() {
-        return serve_alone(exchange, takes_trailers, framing, stream, rest).await;
+    if let Asked::Alone(trailers) = exchange.asked() {
+        return serve_alone(exchange, trailers, framing, stream, rest).await;
     }
     let stream = Rewind::new([&framing[..], &rest].concat().into(), stream);
     // The block that the head arrived in goes, before a watch that may last for hours.
@@ -152,7 +152,7 @@ where
 /// Serves a request that has no body. What a caller sends behind it is no request and is not looked at.
 async fn serve_alone<T>(
     exchange: Exchange,
-    takes_trailers: bool,
+    trailers: Trailers,
     framing: Vec<u8>,
     mut stream: T,
     rest: Bytes,
@@ -169,12 +169,11 @@ where
         response = Box::pin(exchange.forward(RequestBody::empty())) => response,
     };
     drop(ignored);
-    match OpenEnded::of(response, takes_trailers) {
-        Ok(answer) => answer.write(stream).await,
-        Err(response) => {
-            let stream = Rewind::new(framing.into(), stream);
-            Box::pin(respond(stream, response)).await
-        }
+    if OpenEnded::fits(&response, trailers) {
+        OpenEnded::new(response).write(stream).await
+    } else {
+        let stream = Rewind::new(framing.into(), stream);
+        Box::pin(respond(stream, response)).await
     }
 }
 
