@@ -12,6 +12,12 @@ mod common;
 mod directory_credential;
 #[path = "arc-agent/entra.rs"]
 mod entra;
+#[path = "arc-agent/identity.rs"]
+mod identity;
+#[path = "arc-agent/open_files.rs"]
+mod open_files;
+#[path = "arc-agent/relay.rs"]
+mod relay;
 
 use std::{
     net::SocketAddr,
@@ -23,11 +29,11 @@ use std::{
 
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
-    agent::{Agent, ApiServer, AuditLog, AuditSink},
+    agent::{Agent, ApiServer, AuditLog, AuditSink, RedirectPolicy},
     kubeconfig::Kubeconfig,
     relay::RelayListener,
 };
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -42,7 +48,7 @@ const MAX_DRAIN_LIMIT: u64 = 24 * 60 * 60;
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
-    relay: common::RelayArguments,
+    relay: relay::RelayPlace,
 
     /// Kubeconfig that names the API server (address and CA only: its credentials are never used);
     /// without it, the in-cluster environment
@@ -71,6 +77,11 @@ struct Arguments {
     )]
     drain_limit: u64,
 
+    /// Redirects that the API server answers with: `pass-on` to the caller, who decides, or `refuse` with a 502, where a
+    /// workload behind a proxy path is not trusted to send callers elsewhere. The agent itself follows none
+    #[arg(long, value_name = "WHETHER", default_value = "pass-on")]
+    redirects: Redirects,
+
     /// Written once the agent is registered at the relay; JSON
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -80,6 +91,16 @@ struct Arguments {
 
     #[command(flatten)]
     callers: callers::CallerArguments,
+
+    // Last: a heading holds for all that follows.
+    #[command(flatten)]
+    identity: identity::IdentityArguments,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Redirects {
+    PassOn,
+    Refuse,
 }
 
 fn main() -> ExitCode {
@@ -92,18 +113,23 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
+    open_files::raise_limit();
     let api_server = api_server(
         arguments.kubeconfig.as_deref(),
         arguments.context.as_deref(),
     )?;
-    let connection_string = arguments.relay.connection_string()?;
-    let hybrid_connection = connection_string.hybrid_connection()?;
+    let identity = arguments.identity.credential(arguments.callers.entra())?;
+    let (hybrid_connection, credential) = arguments.relay.place(identity.as_ref())?;
     let connector = arguments.relay.connector()?;
 
     let audit_log = audit_log(arguments.audit_log.as_deref())?;
     let mut builder = arguments
         .callers
-        .apply(Agent::builder(api_server.clone()))?
+        .apply(Agent::builder(api_server.clone()), identity.as_ref())?
+        .redirects(match arguments.redirects {
+            Redirects::PassOn => RedirectPolicy::PassOn,
+            Redirects::Refuse => RedirectPolicy::Refuse,
+        })
         .drain_limit(Duration::from_secs(arguments.drain_limit));
     if let Some(log) = &audit_log {
         builder = builder.audit(Arc::clone(log) as Arc<dyn AuditSink>);
@@ -113,8 +139,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     agent.check_api_server().await?;
 
     common::progress(format_args!("registering at {hybrid_connection}"));
-    let listener =
-        RelayListener::start(connector, hybrid_connection, connection_string.credential());
+    let listener = RelayListener::start(connector, hybrid_connection, credential);
     tokio::select! {
         online = listener.online() => online?,
         () = common::stop_requested() => return Ok(ExitCode::SUCCESS),

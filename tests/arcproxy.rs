@@ -25,7 +25,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use self::{
-    bed::{Bed, POD, SUBSCRIPTION, answer_of, cluster, register_path, secret_of},
+    bed::{Bed, POD, SUBSCRIPTION, USER, USER_ID, answer_of, cluster, register_path, secret_of},
     support::{
         kubectl::{self, Kubectl},
         scenarios,
@@ -96,6 +96,12 @@ async fn the_users_own_token_takes_the_way_of_the_identity_api() {
     assert_eq!(status, StatusCode::OK);
     let key: Value = serde_json::from_str(&key).expect("JSON");
     let kid = key["publicKey"]["kid"].as_str().expect("a key has a name");
+    // What Entra gives for `req_cnf`: a token that is bound to the key by its name.
+    let bound = bed
+        .authority
+        .user(USER, USER_ID)
+        .claim("cnf", json!({ "kid": kid, "xms_ksl": "sw" }))
+        .sign();
 
     let posted = |kid: &str, tenant: &str, token: &str| {
         json!({
@@ -108,24 +114,24 @@ async fn the_users_own_token_takes_the_way_of_the_identity_api() {
     };
     for (body, status, words) in [
         (
-            posted("earlier", "t", &bed.token),
+            posted("earlier", "t", &bound),
             StatusCode::INTERNAL_SERVER_ERROR,
             "public key expired",
         ),
         (
-            posted(kid, "foreign", &bed.token),
+            posted(kid, "foreign", &bound),
             StatusCode::BAD_REQUEST,
             "another tenant",
         ),
         (posted(kid, "t", ""), StatusCode::BAD_REQUEST, "empty"),
         ("{}".to_owned(), StatusCode::BAD_REQUEST, "accessToken"),
-        (posted(kid, "t", &bed.token), StatusCode::OK, "{}"),
+        (posted(kid, "t", &bound), StatusCode::OK, "{}"),
     ] {
         let request = Request::post("/identity/at").header("content-type", "application/json");
         let (answered, text) = answer_of(bed.https(&other, request, body).await).await;
         assert_eq!(answered, status, "{text}");
         assert!(text.contains(words), "{text}");
-        assert!(!text.contains(&bed.token) && !text.contains(secret_of(&other)));
+        assert!(!text.contains(&bound) && !text.contains(secret_of(&other)));
     }
     let (status, pods) = answer_of(
         bed.get(&kubeconfig, "/api/v1/namespaces/default/pods")
@@ -134,6 +140,18 @@ async fn the_users_own_token_takes_the_way_of_the_identity_api() {
     .await;
     assert_eq!(status, StatusCode::OK, "{pods}");
     assert!(pods.contains(POD));
+    let arrived = bed.last_arrival().expect("it arrived");
+    assert_eq!(arrived.user.expect("a caller").name, USER);
+
+    // The proof did that: the token alone, sent as it is, is worth nothing.
+    let bare = bed.register(&cluster(), Some(&bound)).await;
+    let refused = bed.get(&bare, "/api/v1/namespaces/default/pods").await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+
+    // A newer registration means a new tunnel, where the agent would take no proof that it has seen in the old one.
+    let again = bed.register(&cluster(), None).await;
+    let answer = bed.get(&again, "/api/v1/namespaces/default/pods").await;
+    assert_eq!(answer.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ mod counted;
 mod forbidden;
 #[path = "identity/issuer.rs"]
 mod issuer;
+#[path = "identity/own_identity.rs"]
+mod own_identity;
 #[path = "identity/possession.rs"]
 mod possession;
 #[path = "identity/program.rs"]

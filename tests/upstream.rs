@@ -1,6 +1,8 @@
 //! The agent's connections to an API server that speaks HTTP/2, with the server's real limits.
 
 mod support;
+#[path = "upstream/whole_path.rs"]
+mod whole_path;
 
 use std::{
     collections::HashMap,

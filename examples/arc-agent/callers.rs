@@ -8,6 +8,7 @@ use arc_cluster_connect::{
         AgentBuilder, AgentCredential, Impersonation, OpenIdAuthenticator, ServiceAccountTokens,
         StreamLifetime,
     },
+    auth::AzureCredential,
     net::TrustRoots,
 };
 use clap::Args;
@@ -64,9 +65,18 @@ pub struct CallerArguments {
 }
 
 impl CallerArguments {
+    /// What is said about Entra ID.
+    pub fn entra(&self) -> &EntraArguments {
+        &self.entra
+    }
+
     /// Sets up who is let in.
-    pub fn apply(&self, mut builder: AgentBuilder) -> Result<AgentBuilder> {
-        let entra = self.entra.authenticator()?;
+    pub fn apply(
+        &self,
+        mut builder: AgentBuilder,
+        identity: Option<&AzureCredential>,
+    ) -> Result<AgentBuilder> {
+        let entra = self.entra.authenticator(identity)?;
         let acts_for_callers = entra.is_some() || self.oidc_issuer.is_some();
         if !self.allow_service_account_tokens && !acts_for_callers {
             return Err(Error::new(

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use arc_cluster_connect::{
     AuthProvider, Result,
-    auth::{BearerAuth, TokenRequest},
+    auth::{AzureCredential, BearerAuth, TokenRequest},
 };
 use async_trait::async_trait;
 use azure_core::{
@@ -15,9 +15,16 @@ use azure_core::{
 /// How long a token is used for that does not say when it ends; then the file is looked at again.
 const UNKNOWN_LIFE: Duration = Duration::minutes(10);
 
-/// The token in a file that something else renews.
-pub fn directory_credential(path: &Path) -> Result<Arc<dyn TokenCredential>> {
-    Ok(Arc::new(TokenFile(BearerAuth::file(path)?)))
+/// The token in a file that something else renews, else the agent's identity; `None` without either.
+pub fn directory_credential(
+    token_file: Option<&Path>,
+    identity: Option<&AzureCredential>,
+) -> Result<Option<Arc<dyn TokenCredential>>> {
+    Ok(match (token_file, identity) {
+        (Some(path), _) => Some(Arc::new(TokenFile(BearerAuth::file(path)?))),
+        (None, Some(identity)) => Some(Arc::new(identity.clone())),
+        (None, None) => None,
+    })
 }
 
 /// A token for one service, whatever scope is asked for.

@@ -1,17 +1,22 @@
 //! Callers of Entra ID: the flags, and what they make of an authenticator.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
     agent::{
-        Cloud, EntraAuthenticator, EntraObjectId, GroupResolver, PopPolicy, Replays, TenantId,
+        Cloud, EntraAuthenticator, EntraObjectId, GroupResolver, PopPolicy, Replays,
+        SignatureAlgorithm, TenantId,
     },
     arm::ConnectedClusterId,
+    auth::AzureCredential,
 };
 use clap::{Args, ValueEnum};
 
 use super::{callers::preload, common, directory_credential::directory_credential};
+
+/// The application of Azure Arc's cluster connect, for which callers get their tokens.
+const ARC_SERVER: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35";
 
 #[derive(Args)]
 #[command(next_help_heading = "Callers of Entra ID")]
@@ -71,8 +76,9 @@ pub struct EntraArguments {
     )]
     entra_groups: Groups,
 
-    /// File with the agent's own token for `--entra-groups`: for Graph (https://graph.microsoft.com) with the right to
-    /// read group members, or for Azure Arc's service. Something else renews it; it is read again when it changes
+    /// File with the agent's own token for `--entra-groups`, for where --identity can not get one: for Graph
+    /// (https://graph.microsoft.com) with the right to read group members, or for Azure Arc's service. Something else
+    /// renews it; it is read again when it changes
     #[arg(long, value_name = "FILE", requires = "entra_tenant")]
     entra_groups_token_file: Option<PathBuf>,
 
@@ -117,8 +123,26 @@ enum Groups {
 }
 
 impl EntraArguments {
-    /// The authenticator of these callers, if they are let in.
-    pub fn authenticator(&self) -> Result<Option<EntraAuthenticator>> {
+    /// Their tenant, if they are let in.
+    pub fn tenant(&self) -> Option<&str> {
+        self.entra_tenant.as_deref()
+    }
+
+    /// The sign-in address that was given.
+    pub fn authority(&self) -> Option<&str> {
+        self.entra_authority.as_deref()
+    }
+
+    /// The certificate authority that was given for it.
+    pub fn ca(&self) -> Option<&Path> {
+        self.entra_ca.as_deref()
+    }
+
+    /// The authenticator of these callers, if they are let in. `identity` is the agent's own.
+    pub fn authenticator(
+        &self,
+        identity: Option<&AzureCredential>,
+    ) -> Result<Option<EntraAuthenticator>> {
         let Some(tenant) = &self.entra_tenant else {
             return Ok(None);
         };
@@ -130,7 +154,12 @@ impl EntraArguments {
                 ObjectIdKey::Omit => EntraObjectId::Omit,
             })
             .pop(self.pop()?)
-            .groups(self.groups()?);
+            .groups(self.groups(identity)?);
+        if self.entra_pop != Pop::Refuse {
+            // Callers make their own keys, and not every library can make one for RS256. Entra ID's are RSA keys, so
+            // this admits nothing else from there.
+            builder = builder.algorithms([SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256]);
+        }
         if let Some(client_id) = &self.entra_client_id {
             builder = builder.audience(client_id);
         }
@@ -163,13 +192,16 @@ impl EntraArguments {
         }))
     }
 
-    fn groups(&self) -> Result<GroupResolver> {
-        let credential = || match &self.entra_groups_token_file {
-            Some(path) => directory_credential(path),
-            None => Err(invalid(
-                "the agent has no token under which to look up groups",
-                "pass --entra-groups-token-file FILE",
-            )),
+    fn groups(&self, identity: Option<&AzureCredential>) -> Result<GroupResolver> {
+        let credential = || {
+            directory_credential(self.entra_groups_token_file.as_deref(), identity)?.ok_or_else(
+                || {
+                    invalid(
+                        "the agent has no identity under which to look up groups",
+                        "pass --identity METHOD, or --entra-groups-token-file FILE",
+                    )
+                },
+            )
         };
         match self.entra_groups {
             Groups::Refuse => Ok(GroupResolver::refuse()),
@@ -182,8 +214,10 @@ impl EntraArguments {
                     )
                 })?;
                 let cluster = self.cluster("--entra-groups arc")?;
-                // The token comes ready from a file, so nobody asks for it by a scope.
-                GroupResolver::arc(endpoint, &cluster, credential()?, endpoint).map_err(|error| {
+                // The service takes tokens for the application that callers' tokens are for.
+                let application = self.entra_client_id.as_deref().unwrap_or(ARC_SERVER);
+                let scope = format!("{application}/.default");
+                GroupResolver::arc(endpoint, &cluster, credential()?, scope).map_err(|error| {
                     invalid(
                         "the address of Azure Arc's service for groups is not usable",
                         "pass --entra-groups-endpoint https://REGION.obo.arc.azure.com:8084",
@@ -210,7 +244,7 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>, help: &'static st
 }
 
 /// The cloud of a sign-in address. Sovereign clouds have other addresses for tokens than for signing in.
-fn cloud(authority: &str) -> Result<Cloud> {
+pub fn cloud(authority: &str) -> Result<Cloud> {
     match authority.trim_end_matches('/') {
         "https://login.microsoftonline.com" => Ok(Cloud::public()),
         "https://login.microsoftonline.us" => Ok(Cloud::us_government()),

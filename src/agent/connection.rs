@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Core,
-    body::ResponseBody,
+    body::{RequestBody, ResponseBody},
+    chunked::{Asked, OpenEnded, Trailers},
     correlation::CorrelationId,
     exchange::{Exchange, Switched},
     identity::TunnelId,
@@ -88,7 +89,7 @@ pub(super) async fn serve<T>(
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve_request<T>(core: Arc<Core>, scope: Scope, stream: T) -> Result<(), Failure>
 where
@@ -129,6 +130,9 @@ where
         // Boxed, as the request below: an idle watch should not hold the room that an upgrade would need.
         return Box::pin(serve_upgrade(exchange, protocol, stream, rest)).await;
     }
+    if let Asked::Alone(trailers) = exchange.asked() {
+        return serve_alone(exchange, trailers, framing, stream, rest).await;
+    }
     let stream = Rewind::new([&framing[..], &rest].concat().into(), stream);
     // The block that the head arrived in goes, before a watch that may last for hours.
     drop((framing, rest));
@@ -140,7 +144,51 @@ where
             .take();
         // Boxed, so that what it takes to get an answer is freed when there is one: hyper keeps the room of this future
         // for as long as the answer lasts.
-        async { Some(Box::pin(exchange?.forward(body)).await) }
+        async { Some(Box::pin(exchange?.forward(RequestBody::new(body))).await) }
+    })
+    .await
+}
+
+/// Serves a request that has no body. What a caller sends behind it is no request and is not looked at.
+async fn serve_alone<T>(
+    exchange: Exchange,
+    trailers: Trailers,
+    framing: Vec<u8>,
+    mut stream: T,
+    rest: Bytes,
+) -> Result<(), Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut ignored = BytesMut::from(&rest[..]);
+    drop(rest);
+    let response = tokio::select! {
+        biased;
+        gone = gone(&mut stream, &mut ignored) => return Err(gone.into()),
+        // Boxed, so that what it takes to get an answer is freed when there is one.
+        response = Box::pin(exchange.forward(RequestBody::empty())) => response,
+    };
+    drop(ignored);
+    if OpenEnded::fits(&response, trailers) {
+        OpenEnded::new(response).write(stream).await
+    } else {
+        let stream = Rewind::new(framing.into(), stream);
+        Box::pin(respond(stream, response)).await
+    }
+}
+
+/// Lets hyper write an answer that is there already, to a request that ends with its head.
+async fn respond<T>(stream: Rewind<T>, response: Response<ResponseBody>) -> Result<(), Failure>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let response = Mutex::new(Some(response));
+    serve_http(stream, move |_| {
+        let response = response
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        async { response }
     })
     .await
 }
@@ -219,15 +267,7 @@ where
                 headers: http::HeaderMap::new(),
             }
             .framing();
-            let response = Mutex::new(Some(response));
-            serve_http(Rewind::new(framing.into(), stream), move |_| {
-                let response = response
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                async { response }
-            })
-            .await
+            respond(Rewind::new(framing.into(), stream), response).await
         }
     }
 }

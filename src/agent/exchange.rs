@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, header, uri::PathAndQuery};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use tracing::{Instrument, Span};
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     audit::{CallerKind, CallerSummary},
     authorization,
     body::{RequestBody, ResponseBody, UpstreamBody},
+    chunked::Asked,
     connection::Scope,
     correlation::{AuditId, CorrelationId},
     identity::Standing,
@@ -79,6 +80,10 @@ impl Exchange {
         Arc::clone(&self.core)
     }
 
+    pub(super) fn asked(&self) -> Asked {
+        Asked::by(&self.head)
+    }
+
     pub(super) fn upgrade(&self) -> Option<UpgradeProtocol> {
         self.upgrade
     }
@@ -87,7 +92,7 @@ impl Exchange {
     ///
     /// # Cancel safety
     /// A dropped future ends the request, upstream too.
-    pub(super) async fn forward(self, body: Incoming) -> Response<ResponseBody> {
+    pub(super) async fn forward(self, body: RequestBody) -> Response<ResponseBody> {
         let (span, correlation) = (self.span.clone(), self.correlation.clone());
         let mut record = self.record();
         let forwarded = async {
@@ -99,7 +104,7 @@ impl Exchange {
                 admitted.method,
                 admitted.target,
                 admitted.headers,
-                RequestBody::new(body).counted(record.traffic()),
+                body.counted(record.traffic()),
             );
             let response = upstream
                 .await

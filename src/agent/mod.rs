@@ -24,6 +24,7 @@ mod audit;
 mod authorization;
 mod body;
 mod caller_places;
+mod chunked;
 mod connection;
 mod correlation;
 mod exchange;

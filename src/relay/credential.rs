@@ -2,15 +2,22 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use azure_core::credentials::TokenCredential;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{HybridConnection, SasRule, sas::SasToken};
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    auth::{AadAuth, AuthProvider, Freshness, TokenRequest},
+};
 
 /// A token that the relay takes. Never printed; its memory is wiped when dropped.
 #[derive(Clone)]
@@ -140,7 +147,8 @@ pub trait RelayTokenSource: Send + Sync {
     }
 }
 
-/// Where a party's tokens come from: a rule whose key makes them, one finished token, or a source that gets new ones.
+/// Where a party's tokens come from: a rule whose key makes them, one finished token, Entra ID, or a source that gets
+/// new ones.
 ///
 /// Cheap to clone. Never prints a key or token.
 ///
@@ -160,6 +168,7 @@ pub struct RelayCredential(Source);
 enum Source {
     Rule(SasRule),
     Finished(RelayToken),
+    Entra(Arc<EntraTokens>),
     Refreshing(Arc<dyn RelayTokenSource>),
 }
 
@@ -170,6 +179,38 @@ impl RelayCredential {
     /// As [`RelayToken::sas`].
     pub fn sas_token(token: impl Into<String>) -> Result<Self> {
         Ok(Self(Source::Finished(RelayToken::sas(token)?)))
+    }
+
+    /// Tokens of Entra ID that `credential` gets, such as an [`AzureCredential`](crate::auth::AzureCredential): no key
+    /// to keep, and rights that Azure can take away again.
+    ///
+    /// The identity needs the role *Azure Relay Listener* or *Azure Relay Sender* on the hybrid connection, or on its
+    /// namespace. One token serves every dial, and is renewed ahead of its end. It is good for every relay on which
+    /// the identity has a role, so show it to no relay that is not Azure's own. A relay takes some 150 ms to check it,
+    /// where a key takes 10. Not to be had in Azure operated by 21Vianet.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use arc_cluster_connect::{
+    ///     Result,
+    ///     auth::{AzureCredential, CredentialSettings, ManagedIdentity},
+    ///     net::{Connector, TrustRoots},
+    ///     relay::RelayCredential,
+    /// };
+    ///
+    /// fn credential() -> Result<RelayCredential> {
+    ///     let settings = CredentialSettings::new(Connector::new(TrustRoots::platform())?);
+    ///     let identity = ManagedIdentity::SystemAssigned;
+    ///     let credential = AzureCredential::managed_identity(&settings, &identity)?;
+    ///     Ok(RelayCredential::entra(Arc::new(credential)))
+    /// }
+    /// ```
+    pub fn entra(credential: Arc<dyn TokenCredential>) -> Self {
+        Self(Source::Entra(Arc::new(EntraTokens {
+            auth: AadAuth::new(credential).with_scope(ENTRA_SCOPE),
+            is_refused: AtomicBool::new(false),
+        })))
     }
 
     /// Tokens that `source` gets. It also says which hybrid connection each is for: a sender connects there, and the
@@ -201,20 +242,76 @@ impl RelayCredential {
                 .with_help("get a new token, and check this machine's clock"));
             }
             Source::Finished(token) => token.clone(),
+            Source::Entra(tokens) => tokens.token(Freshness::Cached).await?,
             Source::Refreshing(source) => return source.grant().await,
         };
         Ok(RelayGrant::new(hybrid_connection.clone(), token))
     }
 
+    /// As [`grant`](Self::grant), for a party whose token nears its end: a newer one if there is one, although the old
+    /// one is still valid.
+    pub(super) async fn renewed(
+        &self,
+        hybrid_connection: &HybridConnection,
+        now: SystemTime,
+    ) -> Result<RelayGrant> {
+        match &self.0 {
+            Source::Entra(tokens) => {
+                let token = tokens.token(Freshness::Fresh).await?;
+                Ok(RelayGrant::new(hybrid_connection.clone(), token))
+            }
+            _ => self.grant(hybrid_connection, now).await,
+        }
+    }
+
     /// The relay has refused `grant`. Says whether asking again may give another.
     pub(super) fn refused(&self, grant: &RelayGrant) -> Renewable {
         match &self.0 {
-            Source::Refreshing(source) => {
-                source.refused(grant);
-                Renewable::Yes
-            }
+            Source::Refreshing(source) => source.refused(grant),
+            Source::Entra(tokens) => tokens.is_refused.store(true, Ordering::Relaxed),
+            Source::Rule(_) | Source::Finished(_) => {}
+        }
+        self.renewable()
+    }
+
+    /// Whether asking again later may give another token.
+    pub(super) fn renewable(&self) -> Renewable {
+        match &self.0 {
+            Source::Refreshing(_) | Source::Entra(_) => Renewable::Yes,
             Source::Rule(_) | Source::Finished(_) => Renewable::No,
         }
+    }
+}
+
+/// Tokens of Entra ID for the relay.
+struct EntraTokens {
+    auth: AadAuth,
+    /// The relay did not take the last one: the next is not to come from the cache.
+    is_refused: AtomicBool,
+}
+
+impl EntraTokens {
+    async fn token(&self, freshness: Freshness) -> Result<RelayToken> {
+        let freshness = if self.is_refused.load(Ordering::Relaxed) {
+            Freshness::Fresh
+        } else {
+            freshness
+        };
+        let request = TokenRequest::new().with_freshness(freshness);
+        let token = self.auth.token(&request).await.map_err(|error| {
+            let help = error.help().map(str::to_owned);
+            let outer = Error::new(error.kind(), "Entra ID gave no token for the relay");
+            let outer = match help {
+                Some(help) => outer.with_help(help),
+                None => outer,
+            };
+            outer.with_source(error)
+        })?;
+        self.is_refused.store(false, Ordering::Relaxed);
+        Ok(RelayToken::new(
+            token.secret().to_owned(),
+            token.expires_at(),
+        ))
     }
 }
 
@@ -236,75 +333,19 @@ impl fmt::Debug for RelayCredential {
         match &self.0 {
             Source::Rule(rule) => f.debug_tuple("RelayCredential").field(rule).finish(),
             Source::Finished(token) => f.debug_tuple("RelayCredential").field(token).finish(),
+            Source::Entra(_) => f.write_str("RelayCredential(entra)"),
             Source::Refreshing(_) => f.write_str("RelayCredential(refreshing)"),
         }
     }
 }
+
+/// The relay's name at Entra ID, the same in every cloud that has it (Microsoft's "Authenticate and authorize an
+/// application with Microsoft Entra ID to access Azure Relay entities").
+const ENTRA_SCOPE: &str = "https://relay.azure.net/.default";
 
 /// What Microsoft's own clients ask for. A longer life would let a stolen token live longer; a shorter one only
 /// renews more often.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::{Endpoint, Security};
-
-    fn hybrid_connection() -> HybridConnection {
-        let endpoint = Endpoint::new("contoso.servicebus.windows.net", 443, Security::Tls);
-        HybridConnection::new(endpoint, "hyco").unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_rule_makes_tokens_of_one_hour() {
-        let credential = RelayCredential::from(SasRule::new("rule", "key").unwrap());
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let grant = credential.grant(&hybrid_connection(), now).await.unwrap();
-        assert_eq!(grant.hybrid_connection(), &hybrid_connection());
-        let token = grant.token();
-        assert_eq!(token.expires_at(), Some(now + TOKEN_LIFETIME));
-        assert!(token.secret().starts_with("SharedAccessSignature sr="));
-    }
-
-    #[tokio::test]
-    async fn a_finished_token_is_used_until_it_expires() {
-        let expires_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let token = SasRule::new("rule", "key")
-            .unwrap()
-            .sign(&hybrid_connection(), expires_at);
-        let credential = RelayCredential::sas_token(token.secret()).unwrap();
-
-        let before = expires_at - Duration::from_secs(1);
-        let used = credential
-            .grant(&hybrid_connection(), before)
-            .await
-            .unwrap();
-        assert_eq!(used.token().secret(), token.secret());
-        assert_eq!(used.token().expires_at(), Some(expires_at));
-
-        let error = credential
-            .grant(&hybrid_connection(), expires_at)
-            .await
-            .unwrap_err();
-        assert!(error.is_unauthorized());
-        assert!(error.to_string().contains("has expired"));
-        assert!(!error.is_retryable());
-    }
-
-    #[test]
-    fn a_text_that_is_no_token_is_refused_without_repeating_it() {
-        let error = RelayCredential::sas_token("hunter2").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(!format!("{error:?} {}", error.report()).contains("hunter2"));
-    }
-
-    #[test]
-    fn nothing_secret_is_printed() {
-        let rule = SasRule::new("rule", "top-secret-key").unwrap();
-        let token = rule.sign(&hybrid_connection(), SystemTime::now());
-        let finished = RelayCredential::sas_token(token.secret()).unwrap();
-        let printed = format!("{token:?} {finished:?} {:?}", RelayCredential::from(rule));
-        assert!(!printed.contains("top-secret-key"));
-        assert!(!printed.contains("sig="));
-    }
-}
+mod tests;

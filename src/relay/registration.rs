@@ -30,6 +30,7 @@ use self::renewal::Renewal;
 use super::{
     HybridConnection, IncomingConnection, ListenerState, RelayCredential, RelayGrant, RelayToken,
     control::{Accept, Assembled, Assembler, ControlMessage, not_implemented, renew_token},
+    credential::Renewable,
     handshake::{Party, Upgrade},
     incoming::Dialler,
     keep_alive::{KeepAlive, Output, Verdict},
@@ -262,8 +263,11 @@ impl Registration {
         self.credential.grant(&self.hybrid_connection, now).await
     }
 
-    async fn token(&self) -> Result<RelayToken> {
-        Ok(self.grant().await?.token().clone())
+    /// A newer token than the one that was shown, if there is one.
+    async fn renewed_token(&self) -> Result<RelayToken> {
+        let now = (self.clock)();
+        let grant = self.credential.renewed(&self.hybrid_connection, now);
+        Ok(grant.await?.token().clone())
     }
 
     /// Serves the control channel until it is lost (an error), its successor stands, or the listener stops.
@@ -408,7 +412,7 @@ impl Registration {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        let fetched = timeout(RENEWAL_FETCH_LIMIT, self.token()).await;
+        let fetched = timeout(RENEWAL_FETCH_LIMIT, self.renewed_token()).await;
         let fetched = fetched.unwrap_or_else(|_| {
             Err(Error::new(
                 ErrorKind::Timeout,
@@ -424,8 +428,12 @@ impl Registration {
             Err(error) => return Err(error),
         };
         if token.expires_at() <= renewal.expires_at {
-            // A finished token can not be renewed. The relay cuts the channel when it expires.
-            renewal.give_up();
+            match self.credential.renewable() {
+                // Whoever keeps it still holds it for good enough. Nothing is lost by asking again until it ends.
+                Renewable::Yes => renewal.put_off(Instant::now()),
+                // A finished token can not be renewed. The relay cuts the channel when it expires.
+                Renewable::No => renewal.give_up(),
+            }
             return Ok(());
         }
         let is_ready = poll_fn(|cx| Poll::Ready(socket.poll_ready(cx).is_ready())).await;

@@ -3,12 +3,17 @@
 use std::{
     fs,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use arc_cluster_connect::{
-    agent::ServiceAccountTokens,
+    agent::{
+        AgentCredential, Cloud, EntraAuthenticator, PopPolicy, ServiceAccountTokens,
+        SignatureAlgorithm, TenantId,
+    },
     arm::ConnectedClusterId,
+    auth::BearerAuth,
     kubeconfig::Kubeconfig,
     net::{Alpn, Connector, Endpoint, Security, TrustRoots},
     relay::{
@@ -31,12 +36,17 @@ use tokio::{
 };
 
 use super::support::{
-    api_server::{StandIn, User, random_token},
+    api_server::{Access, ImpersonationRights, RecordedRequest, StandIn, User, random_token},
+    authority::{Authority, TENANT},
     embedded::agent_for,
     programs::Program,
 };
 
 pub const POD: &str = "web-0";
+/// Who signs in with `az`.
+pub const USER: &str = "testuser@mytenant.onmicrosoft.com";
+pub const USER_ID: &str = "0b3f0c0e-6f0a-4a8e-9c55-1e1b7a7f0001";
+const AGENT: &str = "system:serviceaccount:azure-arc:arc-agent";
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
 const RULE: &str = "sender20260101";
 
@@ -47,7 +57,8 @@ const ARM_KUBECONFIG: &str = "apiVersion: v1\r\nkind: Config\r\nclusters:\r\n- c
 
 /// A cluster with an agent at a relay, and the program under test.
 pub struct Bed {
-    _stand_in: StandIn,
+    stand_in: StandIn,
+    pub authority: Authority,
     pub token: String,
     relay_rule: SasRule,
     hybrid_connection: HybridConnection,
@@ -69,8 +80,16 @@ impl Drop for Aborted {
 impl Bed {
     pub async fn start() -> Self {
         let token = random_token();
+        let agent_token = random_token();
+        let authority = Authority::start().await.expect("a free port");
         let stand_in = StandIn::builder()
             .token(&token, User::service_account("default", "admin-user"))
+            .token(
+                &agent_token,
+                User::service_account("azure-arc", "arc-agent"),
+            )
+            .impersonator(AGENT, ImpersonationRights::Everyone)
+            .access(USER, Access::Everything)
             .pod("default", POD)
             .start()
             .await
@@ -94,6 +113,10 @@ impl Bed {
         listener.online().await.expect("the agent registers");
         let agent = agent_for(&stand_in)
             .service_account_tokens(ServiceAccountTokens::PassThrough)
+            .authenticator(entra(&authority))
+            .agent_credential(AgentCredential::new(Arc::new(
+                BearerAuth::fixed(agent_token).expect("a token"),
+            )))
             .build()
             .expect("the agent is well configured");
         let agent = tokio::spawn(async move {
@@ -119,7 +142,8 @@ impl Bed {
         )
         .await;
         Self {
-            _stand_in: stand_in,
+            stand_in,
+            authority,
             token,
             relay_rule,
             hybrid_connection,
@@ -128,6 +152,13 @@ impl Bed {
             _relay: relay,
             _agent: Aborted(agent),
         }
+    }
+
+    /// The last request for pods that the API server saw.
+    pub fn last_arrival(&self) -> Option<RecordedRequest> {
+        let mut requests = self.stand_in.requests();
+        requests.retain(|request| request.path_and_query.ends_with("/pods"));
+        requests.pop()
     }
 
     pub fn address(&self, port: &str) -> SocketAddr {
@@ -228,6 +259,19 @@ impl Bed {
         );
         self.https(kubeconfig, request, "").await
     }
+}
+
+/// Takes users of the authority's tenant, with a proof of possession for the cluster and never without.
+fn entra(authority: &Authority) -> EntraAuthenticator {
+    let roots = TrustRoots::only_pem(authority.ca_pem().as_bytes()).expect("a certificate");
+    EntraAuthenticator::builder(TenantId::parse(TENANT).expect("a tenant"))
+        .cloud(Cloud::custom(authority.url()).expect("a URL"))
+        .connector(Connector::new(roots).expect("the roots are usable"))
+        // With `ring`, the program's key is one on P-256.
+        .algorithms([SignatureAlgorithm::Rs256, SignatureAlgorithm::Es256])
+        .pop(PopPolicy::required(cluster().to_string()))
+        .build()
+        .expect("it is well configured")
 }
 
 pub fn cluster() -> ConnectedClusterId {

@@ -1,6 +1,6 @@
 //! What the agent may do, asked as the API server's RBAC asks.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     manifest_files::{FORMS, embedded},
@@ -35,6 +35,12 @@ fn strings<'a>(rule: &'a Value, member: &str) -> Vec<&'a str> {
         .flatten()
         .map(|value| value.as_str().unwrap())
         .collect()
+}
+
+/// The names that a rule leaves, as RBAC reads them: none listed are all.
+fn names(rule: &Value, name: &str) -> bool {
+    let listed = strings(rule, "resourceNames");
+    listed.is_empty() || listed.contains(&name)
 }
 
 /// RBAC's own rule: a wildcard matches all, a resource only itself, a subresource only `resource/subresource`.
@@ -94,7 +100,7 @@ fn the_role_is_bound_to_the_agent_and_to_nobody_else() {
         let objects = embedded(form);
         let bindings: Vec<&Value> = objects
             .iter()
-            .filter(|object| object["kind"].as_str().unwrap().ends_with("Binding"))
+            .filter(|object| object["kind"] == "ClusterRoleBinding")
             .collect();
         assert_eq!(bindings.len(), 1);
         assert_eq!(bindings[0]["roleRef"]["kind"], "ClusterRole");
@@ -114,6 +120,54 @@ fn the_role_is_bound_to_the_agent_and_to_nobody_else() {
         }
         // Nobody gets the agent's token by merely running a pod under its account.
         assert_eq!(account["automountServiceAccountToken"], false);
+    }
+}
+
+/// As that user, and not in its own name, the agent reads the names of the cluster's front-proxy headers.
+#[test]
+fn the_reader_of_front_proxy_headers_has_one_right_and_the_agent_may_be_the_reader() {
+    // What the agent itself says.
+    let source = include_str!("../../src/agent/front_proxy.rs");
+    for (form, overlay) in FORMS {
+        let objects = embedded(form);
+        let bindings: Vec<&Value> = objects
+            .iter()
+            .filter(|object| object["kind"] == "RoleBinding")
+            .collect();
+        let [binding] = bindings[..] else {
+            panic!("{overlay}: {bindings:?}");
+        };
+        assert_eq!(binding["metadata"]["namespace"], "kube-system");
+        assert_eq!(
+            binding["roleRef"],
+            json!({
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": "extension-apiserver-authentication-reader",
+            })
+        );
+        let subjects = binding["subjects"].as_array().unwrap();
+        assert_eq!(subjects.len(), 1, "{overlay}");
+        assert_eq!(subjects[0]["apiGroup"], "rbac.authorization.k8s.io");
+        assert_eq!(subjects[0]["kind"], "User");
+        let reader = subjects[0]["name"].as_str().unwrap();
+        assert!(source.contains(&format!("const READER: &str = \"{reader}\";")));
+
+        let (verb, group, resource) = match form {
+            Impersonation::Classic => ("impersonate", "", "users"),
+            Impersonation::Constrained => {
+                ("impersonate:user-info", "authentication.k8s.io", "users")
+            }
+        };
+        let role = role(form);
+        assert!(may(&role, verb, group, resource), "{overlay}");
+        // No rule is narrowed to names that leave the reader out.
+        for rule in role["rules"].as_array().unwrap() {
+            assert!(names(rule, reader), "{overlay}: {rule}");
+        }
+        if form == Impersonation::Constrained {
+            assert!(may(&role, "impersonate-on:user-info:get", "", "configmaps"));
+        }
     }
 }
 

@@ -46,6 +46,11 @@ pub const AGENT: &str = "system:serviceaccount:azure-arc:arc-agent";
 /// A service account, with the token that it brings.
 pub const ROBOT: &str = "system:serviceaccount:default:robot";
 pub const ROBOT_TOKEN: &str = "token-of-a-robot";
+/// What the agent asks for at its start, in the name of a user who may do nothing else.
+pub const FRONT_PROXY_HEADERS: &str =
+    "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+/// A bound on what should happen at once. Only a failing test reaches it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 pub const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// Everything that a request goes through.
@@ -112,6 +117,19 @@ impl Bed {
     /// Sends a request on a stream of its own.
     pub async fn request(&self, request: http::request::Builder, token: Option<&str>) -> Answer {
         send(self.path.stream().await, request, token).await
+    }
+
+    /// Waits until the agent has asked for the cluster's front-proxy headers, which it does by itself at its start.
+    pub async fn front_proxy_headers_are_asked_for(&self) {
+        let asking = async {
+            let is_it = |request: &RecordedRequest| request.path_and_query == FRONT_PROXY_HEADERS;
+            while !self.stand_in.requests().iter().any(is_it) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking)
+            .await
+            .expect("the agent asks by itself");
     }
 
     /// The last request for pods that the API server saw.

@@ -37,10 +37,12 @@ async fn readings_of_keys_and_new_tokens_of_the_agent_are_counted() {
             assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
         }
     };
+    // At its start the agent reads the cluster's front-proxy headers: its token is in use before the first caller.
+    bed.front_proxy_headers_are_asked_for().await;
     shows([
         r#"acc_jwks_refresh_total{outcome="success"} 0"#,
         r#"acc_jwks_refresh_total{outcome="failure"} 0"#,
-        r#"acc_token_refresh_total{outcome="success"} 0"#,
+        r#"acc_token_refresh_total{outcome="success"} 1"#,
         r#"acc_token_refresh_total{outcome="failure"} 0"#,
     ])
     .await;

@@ -10,7 +10,10 @@ use arc_cluster_connect::{
 };
 use http::StatusCode;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use super::{
     bed::{GROUP, ROBOT, ROBOT_TOKEN, STRANGER, STRANGER_ID, USER, USER_ID, cluster, get_over},
@@ -22,18 +25,18 @@ use super::{
 };
 
 const NAME: &str = "program";
-const CLUSTER: &str = "/subscriptions/b1d3d3f8-9e4b-4f7c-9a39-000000000001/resourceGroups/rg/providers/Microsoft.Kubernetes/connectedClusters/edge";
+pub const CLUSTER: &str = "/subscriptions/b1d3d3f8-9e4b-4f7c-9a39-000000000001/resourceGroups/rg/providers/Microsoft.Kubernetes/connectedClusters/edge";
 
 /// A cluster, an authority, a relay, and the files that the agent reads.
-struct Site {
-    authority: Authority,
+pub struct Site {
+    pub authority: Authority,
     stand_in: StandIn,
     relay: RelayServer,
-    files: TempDir,
+    pub files: TempDir,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let agent_token = random_token();
         let stand_in = cluster(&agent_token, ImpersonationRights::Constrained)
             .start()
@@ -66,12 +69,12 @@ impl Site {
             .expect("both exist")
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.files.path().join(name), text).expect("it is writable");
     }
 
     /// What every agent here needs, and `more`.
-    fn arguments(&self, more: &[&str]) -> Vec<String> {
+    pub fn arguments(&self, more: &[&str]) -> Vec<String> {
         let file = |name: &str| self.files.path().join(name).display().to_string();
         let all = [
             format!("--connection-string-file={}", file("relay")),
@@ -93,13 +96,13 @@ impl Site {
         Program::start("arc-agent", self.files.path(), &arguments).await
     }
 
-    async fn refused(&self, more: &[&str]) -> Ended {
+    pub async fn refused(&self, more: &[&str]) -> Ended {
         let arguments = self.arguments(more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         programs::run("arc-agent", &arguments).await
     }
 
-    fn tunnel(&self) -> RelayTunnel {
+    pub fn tunnel(&self) -> RelayTunnel {
         let string = ConnectionString::parse(&self.connection_string()).expect("well formed");
         RelayTunnel::new(RelaySender::new(
             Connector::new(TrustRoots::platform()).expect("roots can be read"),
@@ -265,4 +268,80 @@ async fn flags_that_do_not_fit_are_one_clear_message() {
     let ended = site.refused(&["--entra-groups=graph"]).await;
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("graph"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn redirects_are_passed_on_or_refused_as_the_flag_says() {
+    let site = Site::new().await;
+    let api = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let server = format!("http://{}", api.local_addr().expect("it is bound"));
+    site.write(
+        "cluster",
+        &format!(
+            "clusters: [{{name: c, cluster: {{server: '{server}'}}}}]\n\
+             users: [{{name: u, user: {{}}}}]\n\
+             contexts: [{{name: k, context: {{cluster: c, user: u}}}}]\ncurrent-context: k\n"
+        ),
+    );
+    let scripted = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = api.accept().await.expect("somebody dials");
+            tokio::spawn(async move {
+                let mut byte = [0];
+                let mut head = Vec::new();
+                while socket.read(&mut byte).await.is_ok_and(|length| length == 1) {
+                    head.push(byte[0]);
+                    if head.ends_with(b"\r\n\r\n") {
+                        let answer = b"HTTP/1.1 302 Found\r\nLocation: https://x.example/\r\nContent-Length: 0\r\n\r\n";
+                        let _ = socket.write_all(answer).await;
+                        head.clear();
+                    }
+                }
+            });
+        }
+    });
+    for (flag, status) in [
+        ("--redirects=refuse", StatusCode::BAD_GATEWAY),
+        ("--redirects=pass-on", StatusCode::FOUND),
+    ] {
+        let agent = site.agent(&["--allow-service-account-tokens", flag]).await;
+        let answer = get_over(&site.tunnel(), ROBOT_TOKEN).await;
+        assert_eq!(answer.status, status, "{flag}: {answer:?}");
+        agent.terminate().await;
+    }
+    scripted.abort();
+}
+
+/// A shell that leaves programs few files, as most do.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_agent_may_open_as_many_files_as_the_system_lets_it() {
+    let site = Site::new().await;
+    let agent = programs::command("arc-agent", &[]);
+    let mut shell = tokio::process::Command::new("sh");
+    shell
+        .args(["-c", "ulimit -S -n 128 && exec \"$0\" \"$@\""])
+        .arg(agent.as_std().get_program())
+        .args(site.arguments(&[]))
+        .arg("--ready-file")
+        .arg(site.files.path().join("ready"))
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let mut child = shell.spawn().expect("there is a shell");
+    let limits = format!("/proc/{}/limits", child.id().expect("it runs"));
+    let deadline = tokio::time::Instant::now() + programs::PATIENCE;
+    while !site.files.path().join("ready").exists() {
+        assert!(tokio::time::Instant::now() < deadline, "not ready in time");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let limits = std::fs::read_to_string(limits).expect("it runs");
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .expect("a limit");
+    let mut words = line["Max open files".len()..].split_whitespace();
+    let soft: u64 = words.next().expect("soft").parse().expect("a number");
+    let hard = words.next().expect("hard").parse().unwrap_or(u64::MAX);
+    assert_eq!(soft, hard.min(65_536), "{line}");
+    child.kill().await.expect("it runs");
 }

@@ -70,7 +70,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let config = Config::read(&arguments.config)?;
     let relays = config.relays(arguments.relay_endpoint.as_deref())?;
     let connector = common::connector(arguments.relay_ca.as_deref())?;
-    let posted = Arc::new(PostedToken::new(proof::generate()));
+    let posted = Arc::new(PostedToken::new(proof::generate()?));
 
     let mut builder = Proxy::builder()
         .port(config.https_port())

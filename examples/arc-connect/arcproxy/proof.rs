@@ -1,11 +1,12 @@
 //! [`ProofOfPossession`]: the key that Entra binds the user's access token to.
-//!
-//! The one place to wire `arc_cluster_connect::auth::ProofKey` in: [`generate`] gives it, by way of this trait.
 
 use std::{sync::Arc, time::SystemTime};
 
-use arc_cluster_connect::{Result, auth::AccessToken};
-use serde_json::{Value, json};
+use arc_cluster_connect::{
+    Result,
+    auth::{AccessToken, ProofKey},
+};
+use serde_json::Value;
 
 /// A key of this run.
 pub trait ProofOfPossession: Send + Sync {
@@ -19,28 +20,21 @@ pub trait ProofOfPossession: Send + Sync {
     fn sign(&self, token: &AccessToken, host: &str, now: SystemTime) -> Result<AccessToken>;
 }
 
-/// A key of this run.
-pub fn generate() -> Arc<dyn ProofOfPossession> {
-    Arc::new(Unproven {
-        key_id: uuid::Uuid::new_v4().simple().to_string(),
-    })
+/// A key of this run. It is in no file: when the program ends, what was bound to it is worth nothing.
+pub fn generate() -> Result<Arc<dyn ProofOfPossession>> {
+    Ok(Arc::new(ProofKey::generate()?))
 }
 
-/// Proves nothing: the access token goes on as it is. An agent that asks for a proof refuses it and says so.
-struct Unproven {
-    key_id: String,
-}
-
-impl ProofOfPossession for Unproven {
+impl ProofOfPossession for ProofKey {
     fn key_id(&self) -> &str {
-        &self.key_id
+        self.key_id()
     }
 
     fn public_jwk(&self) -> Value {
-        json!({ "kid": self.key_id })
+        self.public_jwk()
     }
 
-    fn sign(&self, token: &AccessToken, _: &str, _: SystemTime) -> Result<AccessToken> {
-        Ok(token.clone())
+    fn sign(&self, token: &AccessToken, host: &str, now: SystemTime) -> Result<AccessToken> {
+        self.sign(token, host, now)
     }
 }

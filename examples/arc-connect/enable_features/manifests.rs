@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-/// Where everything that has a namespace lives.
+/// Where everything that has a namespace lives, but for one binding that has to be where the API server's own role is.
 pub const NAMESPACE: &str = "arc-cluster-connect";
 
 /// The agents.
@@ -44,9 +44,10 @@ const NAMESPACE_FILE: &str = include_str!("../../../deploy/base/namespace.yaml")
 const DEPLOYMENT_FILE: &str = include_str!("../../../deploy/base/deployment.yaml");
 const NETWORK_POLICY_FILE: &str = include_str!("../../../deploy/base/network-policy.yaml");
 /// The rest of the base.
-const OTHER_FILES: [&str; 3] = [
+const OTHER_FILES: [&str; 4] = [
     include_str!("../../../deploy/base/service-account.yaml"),
     include_str!("../../../deploy/base/cluster-role-binding.yaml"),
+    include_str!("../../../deploy/base/front-proxy-headers.yaml"),
     include_str!("../../../deploy/base/pod-disruption-budget.yaml"),
 ];
 const CLASSIC_ROLE: &str = include_str!("../../../deploy/overlays/classic/cluster-role.yaml");
@@ -125,7 +126,7 @@ pub fn relay_secret(connection_string: &str) -> Value {
 pub fn removal() -> Vec<Value> {
     let rank = |object: &Value| match object["kind"].as_str() {
         Some("ClusterRoleBinding") => 0,
-        Some("ClusterRole") => 1,
+        Some("ClusterRole" | "RoleBinding") => 1,
         Some("Deployment") => 2,
         _ => 3,
     };

@@ -45,6 +45,11 @@ impl Renewal {
         may
     }
 
+    /// Puts the renewal off, which does not count as a try.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        self.due_at = Some(now + RENEWAL_RETRY);
+    }
+
     pub(super) fn give_up(&mut self) {
         self.due_at = None;
     }

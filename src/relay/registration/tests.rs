@@ -4,6 +4,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::{
@@ -54,7 +55,7 @@ impl Channel {
         );
         let (ours, theirs) = duplex(256 * 1024);
         let served = tokio::spawn(async move {
-            let token = registration.token().await?;
+            let token = registration.grant().await?.token().clone();
             let socket = WebSocket::new(ours, Role::Client, Bytes::new());
             registration
                 .serve(socket, token, &mut Retiring::new())
@@ -205,6 +206,37 @@ impl RelayTokenSource for Slow {
         let token = SasRule::new("rule", "key")?.sign(&hybrid_connection, end);
         Ok(RelayGrant::new(hybrid_connection, token))
     }
+}
+
+/// Gives the same token until it is all but over, as the managed identity of a machine does.
+#[derive(Debug)]
+struct Hoarder {
+    start: Instant,
+}
+
+#[async_trait]
+impl TokenCredential for Hoarder {
+    async fn get_token(
+        &self,
+        _scopes: &[&str],
+        _options: Option<TokenRequestOptions<'_>>,
+    ) -> azure_core::Result<AccessToken> {
+        let minutes = self.start.elapsed().as_secs() / 60;
+        let number = if minutes < 55 { 0 } else { 1 };
+        let end = START + Duration::from_secs(3_600 * (number + 1));
+        Ok(AccessToken::new(format!("jwt.number.{number}"), end.into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_is_asked_for_a_newer_token_until_it_has_one() {
+    let start = Instant::now();
+    let credential = RelayCredential::entra(Arc::new(Hoarder { start }));
+    let mut channel = Channel::open_with(9, credential);
+    let message = channel.receive().await;
+    assert_eq!(message["renewToken"]["token"], "jwt.number.1");
+    assert_eq!(start.elapsed().as_secs(), 55 * 60);
+    assert!(!channel.served.is_finished());
 }
 
 #[tokio::test(start_paused = true)]

@@ -136,6 +136,79 @@ async fn a_watch_is_delivered_event_by_event() {
 }
 
 #[tokio::test]
+async fn an_answer_of_unknown_length_says_how_it_is_framed_and_of_when_it_is() {
+    for (sent, date) in [
+        ("", None),
+        (
+            "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n",
+            Some("Thu, 01 Jan 2026 00:00:00 GMT"),
+        ),
+    ] {
+        let mut bed = Bed::new();
+        let mut caller = bed.asks("GET /api/v1/pods?watch=1 HTTP/1.1").await;
+        let mut api = bed.api.connection().await;
+        api.head().await;
+        api.send(format!(
+            "HTTP/1.1 200 OK\r\n{sent}Transfer-Encoding: chunked\r\nX-Kept: 1\r\nKeep-Alive: timeout=5\r\n\r\n"
+        ))
+        .await;
+        api.send(format!("14\r\n{}\r\n0\r\n\r\n", "x".repeat(20)))
+            .await;
+        let (text, end) = caller.rest().await;
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(only(head, "transfer-encoding"), "chunked");
+        assert_eq!(only(head, "connection"), "close");
+        assert_eq!(only(head, "x-kept"), "1");
+        assert!(all(head, "keep-alive").is_empty() && all(head, "content-length").is_empty());
+        let shown = only(head, "date");
+        assert!(
+            date.is_none_or(|date| date == shown) && shown.ends_with(" GMT"),
+            "{head}"
+        );
+        assert_eq!(body, format!("14\r\n{}\r\n0\r\n\r\n", "x".repeat(20)));
+        assert_eq!(end, End::Clean);
+    }
+}
+
+#[tokio::test]
+async fn trailers_reach_a_caller_without_a_body_who_asked_for_them_and_no_other() {
+    for (asked, shown) in [("TE: trailers", true), ("X-Other: y", false)] {
+        let mut bed = Bed::new();
+        let mut caller = bed.asks(&format!("GET /x HTTP/1.1\r\n{asked}")).await;
+        let mut api = bed.api.connection().await;
+        api.head().await;
+        api.send(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-down\r\n\r\n\
+             4\r\nbody\r\n0\r\nx-down: 1\r\n\r\n",
+        )
+        .await;
+        let (text, end) = caller.rest().await;
+        assert!(text.contains("4\r\nbody\r\n0\r\n"), "{text}");
+        assert_eq!(text.ends_with("0\r\nx-down: 1\r\n\r\n"), shown, "{text}");
+        assert_eq!(end, End::Clean);
+    }
+}
+
+#[tokio::test]
+async fn what_follows_a_request_without_a_body_is_no_request_and_disturbs_nothing() {
+    let mut bed = Bed::new();
+    let mut caller = bed.asks("GET /api/v1/pods?watch=1 HTTP/1.1").await;
+    caller.send("GET /secret HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut api = bed.api.connection().await;
+    api.head().await;
+    caller.send("x".repeat(1_000)).await;
+    api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n")
+        .await;
+    caller.until("event").await;
+    caller.send("y".repeat(1_000)).await;
+    api.send("5\r\nagain\r\n0\r\n\r\n").await;
+    let (text, end) = caller.rest().await;
+    assert!(text.ends_with("5\r\nagain\r\n0\r\n\r\n"), "{text}");
+    assert_eq!(end, End::Clean);
+    assert_eq!(bed.api.dialled(), 1);
+}
+
+#[tokio::test]
 async fn a_caller_who_leaves_a_silent_watch_ends_it_upstream() {
     let mut bed = Bed::new();
     let mut caller = bed.asks("GET /api/v1/pods?watch=1 HTTP/1.1").await;
