@@ -11,7 +11,7 @@ use aws_lc_rs as provider;
 #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 use ring as provider;
 
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "relay-server"))]
 use provider::signature;
 use provider::{digest, hmac, rand::SecureRandom};
 
@@ -63,18 +63,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// The signatures that tokens carry (RFC 7518 section 3.1), all over SHA-256.
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "relay-server"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RsaPadding {
     /// `RS256`.
     Pkcs1,
     /// `PS256`.
+    #[cfg(feature = "agent")]
     Pss,
 }
 
 /// Whether `signature` over `message` was made by the owner of the RSA key with modulus `n` and exponent `e`, both
 /// big-endian without leading zeros. Keys below 2048 bits verify nothing.
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", feature = "relay-server"))]
 pub(crate) fn rsa_verifies(
     padding: RsaPadding,
     n: &[u8],
@@ -84,6 +85,7 @@ pub(crate) fn rsa_verifies(
 ) -> bool {
     let parameters = match padding {
         RsaPadding::Pkcs1 => &signature::RSA_PKCS1_2048_8192_SHA256,
+        #[cfg(feature = "agent")]
         RsaPadding::Pss => &signature::RSA_PSS_2048_8192_SHA256,
     };
     signature::RsaPublicKeyComponents { n, e }
