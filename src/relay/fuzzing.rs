@@ -33,7 +33,9 @@ pub fn sas_token(input: &[u8]) {
     }
 }
 
-/// Takes `input` for a message on a listener's control channel.
+/// Takes `input` for a message on a listener's control channel, from either end.
 pub fn control_message(input: &[u8]) {
     let _ = ControlMessage::parse(input);
+    #[cfg(feature = "relay-server")]
+    super::server::fuzz_response(input);
 }

@@ -37,32 +37,59 @@ impl Invitation<'_> {
                 "port": self.remote.port(),
             },
         }});
-        // The service escapes slashes; doing the same keeps clients honest. A slash in JSON text is always inside a
-        // string, where its escape means the same.
-        let text = message.to_string().replace('/', "\\/");
+        let text = escape_slashes(&message);
         (text.len() <= MAX_MESSAGE).then_some(text)
     }
 
     fn address(&self, base_url: &str) -> String {
-        let path = utf8_percent_encode(self.entity_path, PATH_ESCAPES);
-        let mut address = format!("{base_url}/$hc/{path}");
-        if !self.suffix.is_empty() {
-            address.push('/');
-            address.push_str(self.suffix);
-        }
-        address.push('?');
-        if !self.user_query.is_empty() {
-            address.push_str(self.user_query);
-            address.push('&');
-        }
-        address.push_str("sb-hc-action=accept&sb-hc-id=");
-        address.push_str(self.rendezvous_id);
-        address
+        rendezvous_address(
+            base_url,
+            self.entity_path,
+            self.suffix,
+            self.user_query,
+            "accept",
+            self.rendezvous_id,
+        )
     }
 }
 
+/// Where a listener is to dial.
+pub(super) fn rendezvous_address(
+    base_url: &str,
+    entity_path: &str,
+    suffix: &str,
+    user_query: &str,
+    action: &str,
+    id: &str,
+) -> String {
+    let path = utf8_percent_encode(entity_path, PATH_ESCAPES);
+    let mut address = format!("{base_url}/$hc/{path}");
+    if !suffix.is_empty() {
+        address.push('/');
+        address.push_str(suffix);
+    }
+    address.push('?');
+    if !user_query.is_empty() {
+        address.push_str(user_query);
+        address.push('&');
+    }
+    address.push_str("sb-hc-action=");
+    address.push_str(action);
+    address.push_str("&sb-hc-id=");
+    address.push_str(id);
+    address
+}
+
+/// The message's text.
+///
+/// The service escapes slashes; doing the same keeps clients honest. A slash in JSON text is always inside a string,
+/// where its escape means the same.
+pub(super) fn escape_slashes(message: &Value) -> String {
+    message.to_string().replace('/', "\\/")
+}
+
 /// All headers but the token; repeated ones joined, as a JSON object has each name once.
-fn header_object(headers: &HeaderMap) -> Value {
+pub(super) fn header_object(headers: &HeaderMap) -> Value {
     let mut object = Map::new();
     for name in headers.keys().filter(|name| **name != TOKEN_HEADER) {
         let values: Vec<_> = headers

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     RelayServer, Rights,
     entity::Entities,
-    rendezvous::RendezvousTable,
+    forward::MAX_REQUEST_BODIES,
     service::{Relay, Scheme},
     token::Rules,
     warning_limit::WarningLimit,
@@ -111,8 +111,8 @@ impl RelayServerBuilder {
     /// Starts serving on `listener`, on the current tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when there is no hybrid connection or its path is not usable, or there is no rule;
-    /// [`ErrorKind::Network`] when the socket has no address.
+    /// [`ErrorKind::InvalidInput`] when there is no hybrid connection or its path is not usable, or there is neither a rule nor an
+    /// issuer; [`ErrorKind::Network`] when the socket has no address.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -148,10 +148,13 @@ impl RelayServerBuilder {
             .with_help("add one with the rights listen and send"));
         }
 
+        let max_connections = self.max_connections.min(Semaphore::MAX_PERMITS);
         let relay = Arc::new(Relay {
             entities,
             rules: self.rules,
-            rendezvous: Arc::new(RendezvousTable::default()),
+            rendezvous: Arc::default(),
+            request_rendezvous: Arc::default(),
+            request_bodies: Semaphore::new(MAX_REQUEST_BODIES),
             clock: self.clock,
             expiry_grace: self.expiry_grace,
             recycle_after: self.recycle_after,
@@ -160,9 +163,7 @@ impl RelayServerBuilder {
                 Security::Tls => Scheme::Wss,
             },
             local_addr,
-            connections: Arc::new(Semaphore::new(
-                self.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
+            connections: Arc::new(Semaphore::new(max_connections)),
             warnings: Mutex::new(WarningLimit::new()),
             shutdown: CancellationToken::new(),
             kill: CancellationToken::new(),

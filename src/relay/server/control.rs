@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -16,9 +17,11 @@ use tokio::{
 
 use super::{
     Rights,
+    dispatch::Dispatch,
     entity::Registration,
     farewell,
     liveness::{Liveness, Pulse, TICK},
+    response_message::ResponseMessage,
     service::Relay,
     token::Claim,
 };
@@ -37,18 +40,12 @@ pub(super) struct ControlChannel<T> {
     /// The host that the listener's tokens must name.
     pub(super) host: String,
     pub(super) token_expires_at: SystemTime,
+    /// A response whose body comes next.
+    pub(super) begun: Option<ResponseMessage>,
 }
 
-/// A message for a listener.
-#[derive(Debug)]
-pub(super) struct Dispatch {
-    pub(super) message: String,
-    /// Told when the message was handed to the network; dropped when it could not be.
-    pub(super) written: oneshot::Sender<()>,
-}
-
-/// The longest message of a listener. Its only one is a renewed token, a few kilobytes; Microsoft's own buffers for
-/// control messages have this size.
+/// The longest message of a listener, in each of its kinds: a renewed token, the head of a response, and a response's
+/// body, which has another way when it is longer. Microsoft's own buffers for control messages have this size.
 pub(super) const MAX_CONTROL_MESSAGE: usize = 64 * 1024;
 
 /// The wall clock may jump, so it is looked at at least this often.
@@ -66,6 +63,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
     pub(super) async fn run(mut self) {
         let ending = self.serve().await;
         // No sender must be sent here any more, whatever the farewell takes.
+        self.break_off();
         drop(self.registration);
         match ending {
             Ok(Ending::Close(reason)) => {
@@ -116,7 +114,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
                                 message.extend_from_slice(&payload);
                                 if end == MessageEnd::Last {
                                     let message = std::mem::take(&mut message);
-                                    if let Some(ending) = self.handle(kind, &message) {
+                                    if let Some(ending) = self.handle(kind, message) {
                                         return Ok(ending);
                                     }
                                     expiry.as_mut().reset(Instant::now() + self.until_expiry());
@@ -135,6 +133,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
                         payload: dispatch.message.as_bytes(),
                         end: MessageEnd::Last,
                     });
+                    if let Some(body) = dispatch.body {
+                        self.socket.start_send(Outgoing::Data {
+                            kind: MessageKind::Binary,
+                            payload: &body,
+                            end: MessageEnd::Last,
+                        });
+                    }
                     outgoing = Flush::Needed(Some(dispatch.written));
                 }
                 _ = tick.tick() => match liveness.tick() {
@@ -156,11 +161,41 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
     }
 
     /// Handles a message. What is not understood is ignored: the protocol grows by new members.
-    fn handle(&mut self, kind: MessageKind, message: &[u8]) -> Option<Ending> {
-        let parsed = match kind {
-            MessageKind::Text => serde_json::from_slice::<ListenerMessage>(message).ok(),
-            MessageKind::Binary => None,
-        };
+    fn handle(&mut self, kind: MessageKind, message: Vec<u8>) -> Option<Ending> {
+        match kind {
+            MessageKind::Binary => {
+                // Microsoft's client sends an empty one behind a response that has none.
+                if let Some(response) = self.begun.take() {
+                    let exchanges = self.registration.entity().exchanges();
+                    exchanges.complete(response, message.into());
+                }
+                None
+            }
+            MessageKind::Text => {
+                self.break_off();
+                if let Some(response) = ResponseMessage::parse(&message) {
+                    if response.has_body() {
+                        self.begun = Some(response);
+                    } else {
+                        let exchanges = self.registration.entity().exchanges();
+                        exchanges.complete(response, Bytes::new());
+                    }
+                    return None;
+                }
+                self.renew(&message)
+            }
+        }
+    }
+
+    /// The body that was announced does not come.
+    fn break_off(&mut self) {
+        if let Some(response) = self.begun.take() {
+            self.registration.entity().exchanges().fail(&response);
+        }
+    }
+
+    fn renew(&mut self, message: &[u8]) -> Option<Ending> {
+        let parsed = serde_json::from_slice::<ListenerMessage>(message).ok();
         let entity = self.registration.entity().path();
         let listener = &self.registration.listener().id;
         let Some(renewal) = parsed.and_then(|message| message.renew_token) else {
@@ -208,7 +243,7 @@ fn close(code: u16, reason: impl Into<String>) -> Ending {
     Ending::Close(Some(CloseReason::new(code, reason)))
 }
 
-/// What a listener may send.
+/// What a listener may send, beside responses.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListenerMessage {

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Refusal, control::Dispatch};
+use super::{Refusal, dispatch::Dispatch, exchanges::Exchanges};
 
 /// The hybrid connections that exist. Fixed at start.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub(super) struct Entities(Vec<Arc<Entity>>);
 pub(super) struct Entity {
     path: String,
     listeners: Mutex<Vec<Arc<Listener>>>,
+    exchanges: Arc<Exchanges>,
 }
 
 /// A registered listener, as the senders' side sees it.
@@ -55,6 +56,7 @@ impl Entities {
             self.0.push(Arc::new(Entity {
                 path,
                 listeners: Mutex::default(),
+                exchanges: Arc::default(),
             }));
         }
     }
@@ -122,6 +124,11 @@ impl Entity {
             entity: Arc::clone(self),
             listener,
         })
+    }
+
+    /// The HTTP requests that wait for one of the listeners.
+    pub(super) fn exchanges(&self) -> &Arc<Exchanges> {
+        &self.exchanges
     }
 
     /// Who listens now.

@@ -1,7 +1,7 @@
 //! An embedded relay: Azure Relay Hybrid Connections without Azure.
 //!
 //! It speaks the protocol as Microsoft's own clients expect it, for tests, for development on one machine, and for
-//! networks that Azure does not reach. WebSocket connections only: plain HTTP requests are answered with 501.
+//! networks that Azure does not reach.
 //!
 //! ```text
 //!  listener ──listen──► ControlChannel ◄──── accept message ───┐
@@ -9,19 +9,34 @@
 //!  sender ──connect──► held, in the RendezvousTable ───────────┘
 //!                                  ▲
 //!  listener ──accept dial──────────┘     both get their 101, and a bridge between them
+//!
+//!  sender ──HTTP request──► held ──request message──► ControlChannel ──response message──► sender
+//!                            │  too long for a message?
+//!                            └─ a rendezvous as above, that carries request, response or both
 //! ```
+//!
+//! An HTTP connection carries one request: keeping it would only save the next handshake. Bodies up to 64 KiB are in
+//! memory, longer ones pass in pieces; a listener has 60 s to answer, and 60 s for each next piece.
 
 mod accept_message;
+mod body;
 mod bridge;
 mod builder;
+mod carrier;
 mod connection;
 mod control;
+mod dispatch;
 mod entity;
+mod exchanges;
 mod farewell;
+mod forward;
 mod handshake;
+mod http_headers;
 mod liveness;
 mod refusal;
 mod rendezvous;
+mod request_message;
+mod response_message;
 mod rights;
 mod route;
 mod service;
@@ -30,6 +45,9 @@ mod warning_limit;
 
 pub use builder::RelayServerBuilder;
 pub use rights::Rights;
+
+#[cfg(fuzzing)]
+pub(super) use response_message::fuzz as fuzz_response;
 
 use refusal::Refusal;
 

@@ -79,6 +79,20 @@ impl Refusal {
         )
     }
 
+    pub(super) fn no_rendezvous() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "The rendezvous address is unknown, expired or was used before",
+        )
+    }
+
+    pub(super) fn late_body() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body did not arrive in the required time",
+        )
+    }
+
     pub(super) fn shutting_down() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -129,7 +143,7 @@ impl Refusal {
 }
 
 /// Cut to [`MAX_PHRASE`], and with `?` for whatever many clients refuse in a status line.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars()
         .take(MAX_PHRASE)
         .map(|character| match character {

@@ -74,10 +74,14 @@ impl Rendezvous {
 
     /// Waits for the listener; `None` when the time is over.
     pub(super) async fn answer(&mut self) -> Option<Answer> {
-        tokio::time::timeout(ACCEPT_WINDOW, &mut self.answer)
+        tokio::time::timeout(ACCEPT_WINDOW, self.answer_at_last())
             .await
             .ok()?
-            .ok()
+    }
+
+    /// Waits for the listener without end; `None` when its answer got lost. Cancel safe.
+    pub(super) async fn answer_at_last(&mut self) -> Option<Answer> {
+        (&mut self.answer).await.ok()
     }
 }
 

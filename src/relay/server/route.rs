@@ -1,11 +1,14 @@
 //! [`Target`]: what a request line asks for.
+//!
+//! The path alone decides between the two endpoints, as on Azure: what is below `/$hc/` is for WebSockets, everything
+//! else is an HTTP request for a listener.
 
 use percent_encoding::percent_decode_str;
 
-/// The target of a WebSocket request, `/$hc/<path>[/<suffix>][?<user query>&sb-hc-…]`, taken apart.
+/// The target of a request, `[/$hc]/<path>[/<suffix>][?<user query>&sb-hc-…]`, taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target<'a> {
-    /// Entity path and suffix, still encoded, without `/$hc/`.
+    /// Entity path and suffix, still encoded, without what stands before them.
     pub(super) path: &'a str,
     pub(super) action: Action,
     /// `sb-hc-id`.
@@ -25,23 +28,33 @@ pub(super) enum Action {
     Listen,
     /// Also when the request names no action.
     Connect,
+    /// A listener's answer to a sender's WebSocket.
     Accept,
+    /// A listener comes for an HTTP request, or with the response.
+    Request,
+    /// A sender's HTTP request: no WebSocket at all.
+    Forward,
     Unknown,
 }
 
 impl<'a> Target<'a> {
-    /// `None` when it is not a WebSocket target at all.
-    pub(super) fn parse(path: &'a str, query: Option<&'a str>) -> Option<Self> {
-        let path = path.strip_prefix("/$hc/")?;
+    pub(super) fn parse(path: &'a str, query: Option<&'a str>) -> Self {
+        let Some(path) = path.strip_prefix("/$hc/") else {
+            let path = path.strip_prefix('/').unwrap_or(path);
+            return Self::new(path, query.unwrap_or_default(), Action::Forward);
+        };
         let (path, query) = match query {
             Some(query) => (path, query),
             // A shipped Azure client encodes the question mark, and the service understands it.
             None => split_at_encoded_question_mark(path),
         };
+        Self::new(path, query, Action::Connect)
+    }
 
+    fn new(path: &'a str, query: &str, action: Action) -> Self {
         let mut target = Self {
             path,
-            action: Action::Connect,
+            action,
             id: None,
             token: None,
             status_code: None,
@@ -57,13 +70,23 @@ impl<'a> Target<'a> {
             }
         }
         target.user_query = user_pairs.join("&");
-        Some(target)
+        target
+    }
+
+    /// What a listener sees of the target of an HTTP request.
+    pub(super) fn for_listener(&self) -> String {
+        let mut target = format!("/{}", self.path);
+        if !self.user_query.is_empty() {
+            target.push('?');
+            target.push_str(&self.user_query);
+        }
+        target
     }
 
     /// Takes a parameter for the relay; `false` when it is the user's.
     fn take(&mut self, name: &str, value: &str) -> bool {
         match name {
-            "sb-hc-action" => self.action = Action::parse(value),
+            "sb-hc-action" if self.action != Action::Forward => self.action = Action::parse(value),
             "sb-hc-id" => self.id = Some(decode(value)),
             "sb-hc-token" => self.token = Some(decode_token(value)),
             "sb-hc-statuscode" => self.status_code = Some(decode(value)),
@@ -91,6 +114,7 @@ impl Action {
             "listen" => Self::Listen,
             "connect" | "" => Self::Connect,
             "accept" => Self::Accept,
+            "request" => Self::Request,
             _ => Self::Unknown,
         }
     }
@@ -135,7 +159,7 @@ mod tests {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        Target::parse(path, query).unwrap()
+        Target::parse(path, query)
     }
 
     #[test]
@@ -158,7 +182,8 @@ mod tests {
         assert_eq!(parse("/$hc/a").action, Action::Connect);
         assert_eq!(parse("/$hc/a?x=1").action, Action::Connect);
         assert_eq!(parse("/$hc/a?sb-hc-action=Accept").action, Action::Accept);
-        assert_eq!(parse("/$hc/a?sb-hc-action=request").action, Action::Unknown);
+        assert_eq!(parse("/$hc/a?sb-hc-action=request").action, Action::Request);
+        assert_eq!(parse("/$hc/a?sb-hc-action=?").action, Action::Unknown);
     }
 
     #[test]
@@ -181,10 +206,14 @@ mod tests {
             ("sb-hc-sas-key=x", ""),
             ("sb-hc-action=connect", ""),
         ] {
-            assert_eq!(
-                Target::parse("/$hc/a", Some(query)).unwrap().user_query,
-                kept
-            );
+            assert_eq!(Target::parse("/$hc/a", Some(query)).user_query, kept);
+            let http = Target::parse("/a", Some(query));
+            let expected = if kept.is_empty() {
+                "/a".to_owned()
+            } else {
+                format!("/a?{kept}")
+            };
+            assert_eq!(http.for_listener(), expected);
         }
     }
 
@@ -196,7 +225,7 @@ mod tests {
             "statusCode=401&statusDescription=go%20away+now",
         ] {
             let query = format!("{address}&{appended}");
-            let target = Target::parse("/$hc/a", Some(&query)).unwrap();
+            let target = Target::parse("/$hc/a", Some(&query));
             assert_eq!(target.status_code.as_deref(), Some("401"));
             assert_eq!(target.status_description.as_deref(), Some("go away now"));
         }
@@ -207,7 +236,7 @@ mod tests {
         let senders_part =
             "statusCode=1&statusDescription=2&sb-hc-statusCode&sb-hc-statusDescription";
         let query = format!("{senders_part}&sb-hc-action=accept&sb-hc-id=1");
-        let target = Target::parse("/$hc/a", Some(&query)).unwrap();
+        let target = Target::parse("/$hc/a", Some(&query));
         assert_eq!(
             (target.status_code, target.status_description),
             (None, None)
@@ -227,15 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_not_for_websockets() {
-        assert_eq!(Target::parse("/a", None), None);
-        assert_eq!(Target::parse("/$hc", None), None);
-        assert_eq!(Target::parse("*", None), None);
+    fn other_paths_are_for_http() {
+        for (path, expected) in [("/a/b", "a/b"), ("/$hc", "$hc"), ("/", ""), ("*", "*")] {
+            let target = Target::parse(path, None);
+            assert_eq!((target.action, target.path), (Action::Forward, expected));
+        }
+        // No parameter makes it anything else, and those without the prefix are the user's.
+        let query = "sb-hc-action=accept&sb-hc-id=1&statusCode=2&sb-hc-token=t";
+        let target = Target::parse("/a", Some(query));
+        assert_eq!(target.action, Action::Forward);
+        assert_eq!(target.token.as_deref(), Some("t"));
+        assert_eq!(target.for_listener(), "/a?statusCode=2");
     }
 
     proptest! {
         #[test]
-        fn no_text_panics(path in "/\\$hc/.*", query in prop::option::of(".*")) {
+        fn no_text_panics(path in "/(\\$hc/)?.*", query in prop::option::of(".*")) {
             let _ = Target::parse(&path, query.as_deref());
         }
     }

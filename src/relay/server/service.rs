@@ -6,12 +6,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header, uri::Authority};
-use http_body_util::Full;
+use http::{HeaderMap, Request, Response, StatusCode, header, uri::Authority};
+use hyper::body::Incoming;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    time::{Instant, timeout},
+    sync::{Semaphore, mpsc},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -19,24 +18,31 @@ use uuid::Uuid;
 use super::{
     Refusal, Rights,
     accept_message::Invitation,
+    body::RelayBody,
     bridge::bridge,
     connection::upgraded,
-    control::{ControlChannel, Dispatch},
+    control::ControlChannel,
+    dispatch::{Parcel, candidates, offer},
     entity::{Entities, Entity, Listener, MAX_PENDING_PER_LISTENER},
-    handshake::{Handshake, TOKEN_HEADER, tokens},
+    handshake::{Handshake, TOKEN_HEADER},
     refusal::Tracking,
     rendezvous::{Answer, RendezvousTable},
     route::{Action, Target, decode},
     token::{Claim, Rules},
     warning_limit::{Verdict, WarningLimit},
 };
-use crate::{clock::Clock, crypto};
+use crate::clock::Clock;
 
 /// The relay without its socket.
 pub(super) struct Relay {
     pub(super) entities: Entities,
     pub(super) rules: Rules,
+    /// WebSockets that wait for a listener.
     pub(super) rendezvous: Arc<RendezvousTable>,
+    /// HTTP requests that a listener may come for.
+    pub(super) request_rendezvous: Arc<RendezvousTable>,
+    /// One permit for each request's body in memory.
+    pub(super) request_bodies: Semaphore,
     /// The time that tokens are judged by.
     pub(super) clock: Clock,
     pub(super) expiry_grace: Duration,
@@ -64,32 +70,24 @@ pub(super) enum Scheme {
 /// How long a refused token waits for its 401. Some listeners try again without a pause; for them this is the pause.
 pub(super) const UNAUTHORIZED_DELAY: Duration = Duration::from_millis(250);
 
-/// How long a listener's control channel may take to take a message before the next listener is asked. It normally
-/// takes microseconds; a channel that is stuck is about to be found dead.
-pub(super) const DISPATCH_WAIT: Duration = Duration::from_secs(5);
-
 /// Ids of clients are repeated in status lines, messages and logs. Azure's own have 36 characters and a suffix.
 const MAX_CLIENT_ID: usize = 128;
 
 /// A path has at most 512 bytes.
 const MAX_READABLE_PATH: usize = 1024;
 
-const ALLOWED_LISTENERS: HeaderName = HeaderName::from_static("microsoft-relay-allowedlisteners");
-const DISALLOWED_LISTENERS: HeaderName =
-    HeaderName::from_static("microsoft-relay-disallowedlisteners");
-
 /// What a request is about, beside its headers.
-struct Context<'a> {
-    target: Target<'a>,
+pub(super) struct Context<'a> {
+    pub(super) target: Target<'a>,
     /// The path as a person writes it.
     path: String,
     /// What the client calls the relay.
-    host: String,
-    id: String,
-    remote: SocketAddr,
+    pub(super) host: String,
+    pub(super) id: String,
+    pub(super) remote: SocketAddr,
 }
 
-type Answered = Result<Response<Full<Bytes>>, Refusal>;
+pub(super) type Answered = Result<Response<RelayBody>, Refusal>;
 
 impl Relay {
     pub(super) fn now(&self) -> SystemTime {
@@ -97,25 +95,14 @@ impl Relay {
     }
 
     /// Answers a request; an answer of 101 has its continuation running already.
-    pub(super) async fn answer<B>(
+    pub(super) async fn answer(
         self: &Arc<Self>,
-        mut request: Request<B>,
+        request: Request<Incoming>,
         remote: SocketAddr,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<RelayBody> {
         let uri = request.uri().clone();
         let host = self.host(request.headers());
-        let Some(target) = Target::parse(uri.path(), uri.query()) else {
-            return Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "This relay carries WebSockets at /$hc/ only, not HTTP requests",
-            )
-            .into_response(&Tracking {
-                id: &Uuid::new_v4().to_string(),
-                host: &host,
-                path: "",
-                now: self.now(),
-            });
-        };
+        let target = Target::parse(uri.path(), uri.query());
         let context = Context {
             path: readable_path(target.path),
             id: tracking_id(target.id.as_deref()),
@@ -124,7 +111,7 @@ impl Relay {
             remote,
         };
         let result = tokio::select! {
-            result = self.dispatch(&mut request, &context) => result,
+            result = self.dispatch(request, &context) => result,
             () = self.shutdown.cancelled() => Err(Refusal::shutting_down()),
         };
         let refusal = match result {
@@ -135,21 +122,27 @@ impl Relay {
         if refusal.status() == StatusCode::UNAUTHORIZED {
             tokio::time::sleep(UNAUTHORIZED_DELAY).await;
         }
-        refusal.into_response(&Tracking {
+        let tracking = Tracking {
             id: &context.id,
             host: &context.host,
             path: &context.path,
             now: self.now(),
-        })
+        };
+        refusal.into_response(&tracking).map(RelayBody::Whole)
     }
 
-    async fn dispatch<B>(
+    async fn dispatch(
         self: &Arc<Self>,
-        request: &mut Request<B>,
+        mut request: Request<Incoming>,
         context: &Context<'_>,
     ) -> Answered {
+        if context.target.action == Action::Forward {
+            return self.forward(request, context).await;
+        }
+        let request = &mut request;
         match context.target.action {
             Action::Accept => self.accept(request, &context.target),
+            Action::Request => self.fetch(request, &context.target),
             Action::Listen => {
                 let (entity, suffix, expires_at) =
                     self.authorize(request.headers(), context, Rights::LISTEN)?;
@@ -163,9 +156,9 @@ impl Relay {
                     self.authorize(request.headers(), context, Rights::SEND)?;
                 self.connect(request, context, entity, suffix).await
             }
-            Action::Unknown => Err(Refusal::new(
+            Action::Forward | Action::Unknown => Err(Refusal::new(
                 StatusCode::BAD_REQUEST,
-                "The sb-hc-action parameter is not one of listen, connect and accept",
+                "The sb-hc-action parameter is not one of listen, connect, accept and request",
             )),
         }
     }
@@ -208,11 +201,12 @@ impl Relay {
                 dispatches,
                 host,
                 token_expires_at,
+                begun: None,
             };
             channel.run().await;
             tracing::info!(entity, listener, "a listener is offline");
         });
-        Ok(handshake.accept(None))
+        Ok(handshake.accept(None).map(RelayBody::Whole))
     }
 
     /// Holds a sender until a listener has answered, and then joins the two.
@@ -224,7 +218,7 @@ impl Relay {
         suffix: &str,
     ) -> Answered {
         let handshake = Handshake::check(request)?;
-        let mut candidates = candidates(entity, request.headers())?;
+        let candidates = candidates(entity, request.headers())?;
         let mut rendezvous = self.rendezvous.open();
         let invitation = Invitation {
             entity_path: entity.path(),
@@ -236,29 +230,17 @@ impl Relay {
             remote: context.remote,
         };
         // Held until the listener has answered.
-        let _pending = loop {
-            if candidates.is_empty() {
-                return Err(Refusal::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "None of the connected listeners could be reached",
-                ));
-            }
-            let listener = candidates.swap_remove(random_index(candidates.len()));
-            let Ok(permit) = Arc::clone(&listener.pending).try_acquire_owned() else {
-                continue;
-            };
+        let (_listener, _pending) = offer(candidates, |listener| {
             let message = invitation.to_json(&listener.base_url).ok_or(Refusal::new(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "The headers are too long to be passed to the listener",
             ))?;
-            let (written, is_written) = oneshot::channel();
-            let dispatch = Dispatch { message, written };
-            if listener.dispatches.try_send(dispatch).is_ok()
-                && matches!(timeout(DISPATCH_WAIT, is_written).await, Ok(Ok(())))
-            {
-                break permit;
-            }
-        };
+            Ok(Parcel {
+                message,
+                body: None,
+            })
+        })
+        .await?;
 
         let (listener_upgrade, protocol) = match rendezvous.answer().await {
             Some(Answer::Accepted { upgrade, protocol }) => (upgrade, protocol),
@@ -287,17 +269,12 @@ impl Relay {
         });
         // A client must not be told of a protocol that it has not offered.
         let protocol = protocol.filter(|protocol| handshake.offers(protocol));
-        Ok(handshake.accept(protocol))
+        Ok(handshake.accept(protocol).map(RelayBody::Whole))
     }
 
     /// Takes a listener's answer to a sender. The id in the address is the credential.
     fn accept<B>(&self, request: &mut Request<B>, target: &Target<'_>) -> Answered {
-        let unknown = || {
-            Refusal::new(
-                StatusCode::FORBIDDEN,
-                "The rendezvous address is unknown, expired or was used before",
-            )
-        };
+        let unknown = Refusal::no_rendezvous;
         let id = target.id.as_deref().ok_or_else(unknown)?;
         let is_rejection = target.status_code.is_some() || target.status_description.is_some();
         // Before the id is used up, so that a broken dial can be repeated.
@@ -325,11 +302,11 @@ impl Relay {
             protocol: protocol.clone(),
         };
         sender.send(answer).map_err(|_| unknown())?;
-        Ok(handshake.accept(protocol))
+        Ok(handshake.accept(protocol).map(RelayBody::Whole))
     }
 
     /// The entity that the request is for, what follows its path, and when the token ends that allows it.
-    fn authorize<'r, 't>(
+    pub(super) fn authorize<'r, 't>(
         &'r self,
         headers: &HeaderMap,
         context: &Context<'t>,
@@ -347,7 +324,11 @@ impl Relay {
         let in_header = headers.get(TOKEN_HEADER).map(|value| value.to_str());
         let token = match in_header {
             Some(value) => Some(value.unwrap_or_default()),
-            None => context.target.token.as_deref(),
+            None => context.target.token.as_deref().or_else(|| {
+                (context.target.action == Action::Forward)
+                    .then(|| http_token(headers))
+                    .flatten()
+            }),
         };
         let expires_at = self.rules.check(token, &claim)?;
         let (entity, suffix) = found.ok_or_else(Refusal::no_entity)?;
@@ -412,26 +393,14 @@ impl Scheme {
     }
 }
 
-/// The listeners that may get this sender.
-fn candidates(entity: &Entity, headers: &HeaderMap) -> Result<Vec<Arc<Listener>>, Refusal> {
-    let mut listeners = entity.listeners_now();
-    if listeners.is_empty() {
-        return Err(Refusal::no_listener());
-    }
-    let is_named = |name: HeaderName, listener: &Listener| {
-        tokens(headers, name).any(|id| id.eq_ignore_ascii_case(&listener.id))
-    };
-    listeners.retain(|listener| {
-        (!headers.contains_key(ALLOWED_LISTENERS) || is_named(ALLOWED_LISTENERS, listener))
-            && !is_named(DISALLOWED_LISTENERS, listener)
-    });
-    if listeners.is_empty() {
-        return Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            "None of the connected listeners meet the AllowedListeners/DisallowedListeners criteria",
-        ));
-    }
-    Ok(listeners)
+/// A token where HTTP clients have theirs.
+fn http_token(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?;
+    let value = value.to_str().unwrap_or_default();
+    Some(match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token.trim_start(),
+        _ => value,
+    })
 }
 
 /// For tokens, logs and status lines. Longer than any entity's path it is no entity's path.
@@ -455,11 +424,6 @@ fn tracking_id(id: Option<&str>) -> String {
         }
         _ => Uuid::new_v4().to_string(),
     }
-}
-
-/// Even for every practical purpose: a list has at most 25 elements.
-fn random_index(len: usize) -> usize {
-    usize::from(u16::from_be_bytes(crypto::random())) % len
 }
 
 #[cfg(test)]

@@ -164,3 +164,26 @@ async fn a_listener_finds_a_relay_that_was_started_again() {
     });
     both.await.expect("the listener did not come back");
 }
+
+#[tokio::test]
+async fn our_listener_refuses_an_http_request_at_once() {
+    let bed = Bed::start(Transport::Tcp).await;
+    let ends = Ends::of(&bed);
+    let listener = ends.listener(root());
+    listener.online().await.unwrap();
+    // A pointer as well as a whole request.
+    for length in [0, 100_000] {
+        let body = http_body_util::Full::new(bytes::Bytes::from(vec![1; length]));
+        let request = http::Request::post(format!("/{PATH}"))
+            .header("host", bed.server.endpoint().authority())
+            .header("ServiceBusAuthorization", bed.root_token())
+            .body(body)
+            .unwrap();
+        let io = hyper_util::rt::TokioIo::new(bed.tcp().await);
+        let (mut client, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let response = client.send_request(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_IMPLEMENTED);
+        assert!(response.headers().contains_key("via"));
+    }
+}
