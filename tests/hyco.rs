@@ -1,4 +1,6 @@
-//! Microsoft's own relay client for Node, unpatched, against our relay and against our own ends.
+//! Microsoft's own relay clients for Node, unpatched, against our relay and against our own ends.
+//!
+//! What is covered is listed in docs/relay-interop.md.
 //!
 //! Needs `node`, and `npm ci --ignore-scripts` in `tests/interop/hyco`.
 
@@ -9,20 +11,29 @@ mod kubectl;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use arc_cluster_connect::{
     net::{Alpn, Connector, Security, TlsAcceptor, TrustRoots},
     relay::{
         HybridConnection, RelayCredential, RelayListener, RelaySender, SasRule,
-        server::{RelayServer, Rights},
+        server::{RelayServer, RelayServerBuilder, Rights},
     },
 };
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
@@ -131,16 +142,10 @@ async fn over_tls_with_a_private_authority() {
     if !is_installed("over_tls_with_a_private_authority") {
         return;
     }
-    let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let (certificate, acceptor) = private_authority();
     let directory = tempfile::tempdir().unwrap();
     let ca = directory.path().join("ca.pem");
-    std::fs::write(&ca, certificate.cert.pem()).unwrap();
-    let acceptor = TlsAcceptor::from_pem(
-        certificate.cert.pem().as_bytes(),
-        certificate.signing_key.serialize_pem().as_bytes(),
-        Alpn::Http1,
-    )
-    .unwrap();
+    std::fs::write(&ca, certificate).unwrap();
     let relay = relay(Some(acceptor)).await;
     let trust = [("NODE_EXTRA_CA_CERTS", ca.to_str().unwrap())];
 
@@ -180,6 +185,300 @@ async fn what_our_relay_refuses_a_foreign_client_understands() {
     );
 }
 
+#[tokio::test]
+async fn a_foreign_http_listener_serves_our_client() {
+    if !is_installed("a_foreign_http_listener_serves_our_client") {
+        return;
+    }
+    let relay = relay(None).await;
+    let mut listener = Peer::start("https-listen", &relay, KEY, &[], &[]).await;
+    listener.expect("listening").await;
+
+    for (name, method, query, sent, status, received) in [
+        ("nothing either way", "GET", "", 0, 200, 0),
+        ("a short body, echoed", "POST", "", 5, 200, 5),
+        ("the longest inline body", "PUT", "", 60_000, 200, 60_000),
+        ("a body by pointer", "POST", "", 65_536, 200, 65_536),
+        ("a long body, echoed", "POST", "", 3 << 20, 200, 3 << 20),
+        ("a long reply", "GET", "?size=65537", 0, 200, 65_537),
+        ("a very long reply", "GET", "?size=4194304", 0, 200, 4 << 20),
+        (
+            "the longest inline reply",
+            "GET",
+            "?size=65536",
+            0,
+            200,
+            65_536,
+        ),
+        ("several writes", "GET", "?pieces=100", 0, 200, 100_000),
+        ("no content", "DELETE", "?status=204", 0, 204, 0),
+        ("made", "POST", "?status=201", 1, 201, 1),
+        ("not modified", "GET", "?status=304", 0, 304, 0),
+        (
+            "an own status",
+            "GET",
+            "?status=418&reason=short",
+            0,
+            418,
+            0,
+        ),
+        ("a gateway's status", "GET", "?status=502", 0, 502, 0),
+        ("no body to HEAD", "HEAD", "?size=10", 0, 200, 0),
+        ("a query", "GET", "?a=1&&b&c=%20", 0, 200, 0),
+    ] {
+        // The relay's own part of the query goes no further.
+        let separator = if query.is_empty() { '?' } else { '&' };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/{PATH}/more{query}{separator}sb-hc-id=ours"))
+            .header("x-probe", "1");
+        let response = timeout(PATIENCE, send(&relay, request, vec![66; sent]))
+            .await
+            .unwrap_or_else(|_| panic!("{name}: no response"));
+        assert_eq!(response.status().as_u16(), status, "{name}");
+        let headers = response.headers().clone();
+        assert_eq!(headers["x-saw-method"], method, "{name}");
+        assert_eq!(
+            headers["x-saw-target"],
+            format!("/{PATH}/more{query}"),
+            "{name}"
+        );
+        assert_eq!(headers["x-saw-length"], sent.to_string(), "{name}");
+        assert_eq!(headers["via"], "1.1 127.0.0.1", "{name}");
+        let saw = percent_encoding::percent_decode_str(headers["x-saw-headers"].to_str().unwrap());
+        let saw: Value = serde_json::from_str(&saw.decode_utf8().unwrap()).unwrap();
+        let saw = lower_case(&saw);
+        assert_eq!(saw["x-probe"], "1", "{name}");
+        assert_eq!(saw["via"], "1.1 127.0.0.1", "{name}");
+        assert_eq!(saw["servicebusauthorization"], Value::Null, "{name}");
+        if query.contains("reason") {
+            let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>();
+            assert_eq!(phrase.map(|phrase| phrase.as_bytes()), Some(&b"short"[..]));
+        }
+        let body = timeout(PATIENCE, response.into_body().collect())
+            .await
+            .unwrap_or_else(|_| panic!("{name}: the body does not end"))
+            .unwrap()
+            .to_bytes();
+        assert_eq!(body.len(), received, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_http_pair_meets_at_our_relay() {
+    if !is_installed("a_foreign_http_pair_meets_at_our_relay") {
+        return;
+    }
+    let (certificate, acceptor) = private_authority();
+    let relay = relay(Some(acceptor)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let ca = directory.path().join("ca.pem");
+    std::fs::write(&ca, certificate).unwrap();
+    let trust = ("NODE_EXTRA_CA_CERTS", ca.to_str().unwrap());
+    let mut listener = Peer::start("https-listen", &relay, KEY, &[], &[trust]).await;
+    listener.expect("listening").await;
+
+    for (environment, length) in [
+        (vec![], 0),
+        (vec![("BODY_BYTES", "100")], 100),
+        (vec![("BODY_BYTES", "1000000")], 1_000_000),
+        (vec![("BODY_BYTES", "100"), ("CHUNKED", "1")], 100),
+        (vec![("BODY_BYTES", "200000"), ("CHUNKED", "1")], 200_000),
+    ] {
+        let mut all = environment.clone();
+        all.push(trust);
+        let mut sender = Peer::start("https-send", &relay, KEY, &[], &all).await;
+        let response = sender.expect("response").await;
+        assert_eq!(response["status"], 200, "{environment:?}");
+        assert_eq!(response["length"], length, "{environment:?}");
+        assert_eq!(response["isEcho"], true, "{environment:?}");
+        assert_eq!(response["isComplete"], true, "{environment:?}");
+        assert_eq!(response["headers"]["via"], "1.1 localhost");
+    }
+    let query = [trust, ("QUERY", "?size=2000000")];
+    let mut sender = Peer::start("https-send", &relay, KEY, &[], &query).await;
+    assert_eq!(sender.expect("response").await["length"], 2_000_000);
+}
+
+#[tokio::test]
+async fn a_foreign_http_client_understands_refusals() {
+    if !is_installed("a_foreign_http_client_understands_refusals") {
+        return;
+    }
+    let relay = relay(None).await;
+    for (key, environment, status, text) in [
+        (KEY, None, 404, "There are no listeners connected"),
+        ("another-key", None, 401, "InvalidSignature: "),
+        (KEY, Some(("TOKEN_SECONDS", "-60")), 401, "ExpiredToken: "),
+    ] {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let mut sender = Peer::start("https-send", &relay, key, &[], &environment).await;
+        let response = sender.expect("response").await;
+        assert_eq!(response["status"], status, "{response}");
+        assert!(
+            response["reason"].as_str().unwrap().starts_with(text),
+            "{response}"
+        );
+        assert_eq!(response["headers"]["via"], Value::Null);
+    }
+
+    // Our own listener serves no HTTP, and says so.
+    let listener = RelayListener::start(connector(), address(&relay), credential());
+    listener.online().await.expect("the relay is there");
+    for bytes in ["0", "200000"] {
+        let environment = [("BODY_BYTES", bytes)];
+        let mut sender = Peer::start("https-send", &relay, KEY, &[], &environment).await;
+        assert_eq!(sender.expect("response").await["status"], 501);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_listener_stays_by_its_renewed_token() {
+    if !is_installed("a_foreign_listener_stays_by_its_renewed_token") {
+        return;
+    }
+    let ahead = Arc::new(AtomicU64::new(0));
+    let seconds = Arc::clone(&ahead);
+    let builder = builder()
+        .expiry_grace(Duration::ZERO)
+        .clock(move || SystemTime::now() + Duration::from_secs(seconds.load(Ordering::Relaxed)));
+    let relay = start(builder).await;
+    let renewal = [
+        ("RENEW_MILLISECONDS", "100"),
+        ("TOKEN_SECONDS", "600"),
+        ("RENEWED_TOKEN_SECONDS", "6000"),
+    ];
+    let mut listener = Peer::start("ws-listen", &relay, KEY, &[], &renewal).await;
+    listener.expect("listening").await;
+    for _ in 0..3 {
+        listener.expect("renewed").await;
+    }
+    // The first token is no good any longer. Each message of the listener makes the relay look at its clock.
+    ahead.store(1200, Ordering::Relaxed);
+    for _ in 0..5 {
+        let said = listener.next().await;
+        assert_eq!(said["event"], "renewed", "{said}");
+    }
+    assert_eq!(relay.listeners(PATH), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_listener_is_closed_with_its_token_and_comes_back() {
+    if !is_installed("a_foreign_listener_is_closed_with_its_token_and_comes_back") {
+        return;
+    }
+    let relay = start(builder().expiry_grace(Duration::ZERO)).await;
+    let short = [("TOKEN_SECONDS", "2"), ("RENEWED_TOKEN_SECONDS", "600")];
+    let mut listener = Peer::start("ws-listen", &relay, KEY, &[], &short).await;
+    listener.expect("listening").await;
+    listener.expect("listening").await;
+}
+
+#[tokio::test]
+async fn the_daily_recycle_costs_a_foreign_listener_no_connection() {
+    if !is_installed("the_daily_recycle_costs_a_foreign_listener_no_connection") {
+        return;
+    }
+    let relay = relay(None).await;
+    let mut listener = Peer::start("ws-listen", &relay, KEY, &[], &[]).await;
+    listener.expect("listening").await;
+    let mut stream = RelaySender::new(connector(), address(&relay), credential())
+        .connect()
+        .await
+        .expect("a listener is there");
+    listener.expect("open").await;
+    relay.recycle();
+    listener.expect("listening").await;
+    stream.write_all(b"still here").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut echoed = [0; 10];
+    stream.read_exact(&mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"still here");
+}
+
+/// The package tries again at once, and twice for each failure.
+#[tokio::test]
+async fn a_foreign_listener_that_never_pauses_leaves_room_for_others() {
+    if !is_installed("a_foreign_listener_that_never_pauses_leaves_room_for_others") {
+        return;
+    }
+    let relay = relay(None).await;
+    let mut flood = Peer::start("ws-listen", &relay, "another-key", &[], &[]).await;
+    for _ in 0..5 {
+        flood.expect("error").await;
+    }
+    let mut listener = RelayListener::start(connector(), address(&relay), credential());
+    listener.online().await.expect("the relay has room");
+    let sender = RelaySender::new(connector(), address(&relay), credential());
+    let accept = async { listener.accept().await.unwrap().accept().await };
+    let (sent, accepted) = timeout(PATIENCE, async { tokio::join!(sender.connect(), accept) })
+        .await
+        .expect("the two meet");
+    sent.unwrap();
+    accepted.unwrap();
+    flood.expect("error").await;
+    assert_eq!(relay.listeners(PATH), 1);
+}
+
+/// The package can not take WebSockets (it ends with an error of its own), so only its Pongs and its return are ours.
+#[tokio::test]
+async fn a_foreign_http_listener_keeps_alive_and_comes_back() {
+    if !is_installed("a_foreign_http_listener_keeps_alive_and_comes_back") {
+        return;
+    }
+    let relay = relay(None).await;
+    let pong = [("PONG_MILLISECONDS", "50")];
+    let mut listener = Peer::start("https-listen", &relay, KEY, &[], &pong).await;
+    listener.expect("listening").await;
+    relay.recycle();
+    listener.expect("listening").await;
+    let request = Request::get(format!("/{PATH}"));
+    let response = timeout(PATIENCE, send(&relay, request, Vec::new()))
+        .await
+        .unwrap();
+    assert_eq!(response.status(), 200);
+}
+
+/// One request on a connection of its own, by a client that knows nothing of relays.
+async fn send(
+    relay: &RelayServer,
+    request: http::request::Builder,
+    body: Vec<u8>,
+) -> Response<Incoming> {
+    let tcp = TcpStream::connect(relay.local_addr()).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let rule = SasRule::new(RULE, KEY).unwrap();
+    let token = rule.sign(&address(relay), SystemTime::now() + PATIENCE);
+    let request = request
+        .header("host", relay.endpoint().authority())
+        .header("ServiceBusAuthorization", token.secret())
+        .body(Full::new(Bytes::from(body)))
+        .unwrap();
+    client.send_request(request).await.unwrap()
+}
+
+fn lower_case(headers: &Value) -> Value {
+    let headers = headers.as_object().unwrap().iter();
+    headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+        .collect()
+}
+
+/// A certificate for `localhost` (PEM), and what serves it.
+fn private_authority() -> (String, TlsAcceptor) {
+    let certificate = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let acceptor = TlsAcceptor::from_pem(
+        certificate.cert.pem().as_bytes(),
+        certificate.signing_key.serialize_pem().as_bytes(),
+        Alpn::Http1,
+    )
+    .unwrap();
+    (certificate.cert.pem(), acceptor)
+}
+
 fn is_installed(test: &str) -> bool {
     let node = std::process::Command::new("node")
         .arg("--version")
@@ -199,16 +498,24 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/hyco")
 }
 
-async fn relay(tls: Option<TlsAcceptor>) -> RelayServer {
-    let mut builder = RelayServer::builder().hybrid_connection(PATH).rule(
+fn builder() -> RelayServerBuilder {
+    RelayServer::builder().hybrid_connection(PATH).rule(
         SasRule::new(RULE, KEY).unwrap(),
         Rights::LISTEN | Rights::SEND,
-    );
+    )
+}
+
+async fn start(builder: RelayServerBuilder) -> RelayServer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    builder.start(listener).unwrap()
+}
+
+async fn relay(tls: Option<TlsAcceptor>) -> RelayServer {
+    let mut builder = builder();
     if let Some(tls) = tls {
         builder = builder.tls(tls).host("localhost");
     }
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    builder.start(listener).unwrap()
+    start(builder).await
 }
 
 fn connector() -> Connector {
@@ -267,16 +574,23 @@ impl Peer {
     async fn expect(&mut self, event: &str) -> Value {
         let mut seen = Vec::new();
         loop {
-            let line = timeout(PATIENCE, self.lines.next_line())
+            let value = timeout(PATIENCE, self.next())
                 .await
-                .unwrap_or_else(|_| panic!("{} does not say {event}: {seen:?}", self.role))
-                .expect("a readable pipe")
-                .unwrap_or_else(|| panic!("{} ended without {event}: {seen:?}", self.role));
-            let value: Value = serde_json::from_str(&line).expect("a JSON line");
+                .unwrap_or_else(|_| panic!("{} does not say {event}: {seen:?}", self.role));
             if value["event"] == event {
                 return value;
             }
-            seen.push(line);
+            assert_ne!(value["event"], "end", "{event} is missing: {seen:?}");
+            seen.push(value);
         }
+    }
+
+    /// The next event, which is `end` when the process has ended.
+    async fn next(&mut self) -> Value {
+        let line = self.lines.next_line().await.expect("a readable pipe");
+        line.map_or_else(
+            || serde_json::json!({ "event": "end" }),
+            |line| serde_json::from_str(&line).expect("a JSON line"),
+        )
     }
 }
