@@ -14,7 +14,7 @@ use super::{
     entity::Entities,
     forward::MAX_REQUEST_BODIES,
     service::{Relay, Scheme},
-    token::Rules,
+    token::{EntraIssuer, Rules},
     warning_limit::WarningLimit,
 };
 use crate::{
@@ -66,6 +66,12 @@ impl RelayServerBuilder {
     /// Adds a shared access rule for all hybrid connections. A rule with two keys is two rules of the same name.
     pub fn rule(mut self, rule: SasRule, rights: Rights) -> Self {
         self.rules.add(rule, rights);
+        self
+    }
+
+    /// Takes Microsoft Entra tokens of this issuer too, for all hybrid connections.
+    pub fn entra_issuer(mut self, issuer: EntraIssuer) -> Self {
+        self.rules.trust(issuer);
         self
     }
 

@@ -45,6 +45,7 @@ mod warning_limit;
 
 pub use builder::RelayServerBuilder;
 pub use rights::Rights;
+pub use token::EntraIssuer;
 
 #[cfg(fuzzing)]
 pub(super) use response_message::fuzz as fuzz_response;

@@ -1,4 +1,8 @@
-//! [`Rules`]: who may do what, proven by a SAS token.
+//! [`Rules`]: who may do what, proven by a SAS token or one of Microsoft Entra.
+
+mod entra;
+
+pub use entra::EntraIssuer;
 
 use std::time::SystemTime;
 
@@ -7,9 +11,12 @@ use http::StatusCode;
 use super::{Refusal, Rights};
 use crate::relay::sas::{SasError, SasRule, SasToken};
 
-/// The relay's shared access rules.
+/// The relay's shared access rules, and the issuers that it trusts.
 #[derive(Debug, Default)]
-pub(super) struct Rules(Vec<(SasRule, Rights)>);
+pub(super) struct Rules {
+    rules: Vec<(SasRule, Rights)>,
+    issuers: Vec<EntraIssuer>,
+}
 
 /// What a request asks to be allowed.
 pub(super) struct Claim<'a> {
@@ -22,15 +29,19 @@ pub(super) struct Claim<'a> {
 
 impl Rules {
     pub(super) fn add(&mut self, rule: SasRule, rights: Rights) {
-        self.0.push((rule, rights));
+        self.rules.push((rule, rights));
+    }
+
+    pub(super) fn trust(&mut self, issuer: EntraIssuer) {
+        self.issuers.push(issuer);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty() && self.issuers.is_empty()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<&SasRule> {
-        let mut rules = self.0.iter().map(|(rule, _)| rule);
+        let mut rules = self.rules.iter().map(|(rule, _)| rule);
         rules.find(|rule| rule.name() == name)
     }
 
@@ -45,22 +56,17 @@ impl Rules {
         let token = token.ok_or(Refusal::unauthorized(
             "MissingToken: The authorization header was not found.",
         ))?;
+        if !self.issuers.is_empty() && entra::Token::is_meant(token) {
+            return self.check_entra(token, claim);
+        }
         let token = SasToken::parse(token).map_err(refusal)?;
-        let mut refused =
-            Refusal::unauthorized("InvalidSignature: The token has an invalid signature.");
+        let mut refused = invalid_signature();
         let of_that_name = |rule: &SasRule| rule.name() == token.rule_name();
-        for (rule, rights) in self.0.iter().filter(|(rule, _)| of_that_name(rule)) {
+        for (rule, rights) in self.rules.iter().filter(|(rule, _)| of_that_name(rule)) {
             match token.verify(rule, claim.host, claim.path, claim.now) {
                 Ok(()) if rights.contains(claim.rights) => return Ok(token.expires_at()),
                 Ok(()) => {
-                    refused = Refusal::new(
-                        StatusCode::FORBIDDEN,
-                        if claim.rights == Rights::LISTEN {
-                            "Unauthorized access. 'Listen' claim is required to perform this operation."
-                        } else {
-                            "Unauthorized access. 'Send' claim is required to perform this operation."
-                        },
-                    );
+                    refused = missing_right(claim.rights);
                 }
                 Err(SasError::InvalidSignature) => {}
                 // The signature is good, so no other key can make it better.
@@ -69,6 +75,34 @@ impl Rules {
         }
         Err(refused)
     }
+
+    fn check_entra(&self, token: &str, claim: &Claim<'_>) -> Result<SystemTime, Refusal> {
+        let token = entra::Token::parse(token)?;
+        // Several tenants may share their keys, so that another's refusal is not the last word.
+        let mut refused = invalid_signature();
+        for issuer in &self.issuers {
+            match issuer.check(&token, claim) {
+                Ok(expires_at) => return Ok(expires_at),
+                Err(refusal) => refused = refusal,
+            }
+        }
+        Err(refused)
+    }
+}
+
+fn invalid_signature() -> Refusal {
+    Refusal::unauthorized("InvalidSignature: The token has an invalid signature.")
+}
+
+fn missing_right(right: Rights) -> Refusal {
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        if right == Rights::LISTEN {
+            "Unauthorized access. 'Listen' claim is required to perform this operation."
+        } else {
+            "Unauthorized access. 'Send' claim is required to perform this operation."
+        },
+    )
 }
 
 /// The texts of the live service, as far as they are known.
@@ -77,7 +111,7 @@ fn refusal(error: SasError) -> Refusal {
         SasError::Malformed(_) => {
             "MalformedToken: The token is not a well-formed shared access signature."
         }
-        SasError::InvalidSignature => "InvalidSignature: The token has an invalid signature.",
+        SasError::InvalidSignature => return invalid_signature(),
         SasError::Expired => "ExpiredToken: The token is expired.",
         SasError::InvalidAudience => {
             "InvalidAudience: The authorization header contains a token with a wrong audience."
