@@ -14,7 +14,7 @@ use arc_cluster_connect::{
     net::{Alpn, TlsAcceptor},
     relay::{
         SasRule,
-        server::{RelayServer, Rights},
+        server::{EntraIssuer, RelayServer, Rights},
     },
 };
 use clap::Parser;
@@ -35,8 +35,28 @@ struct Arguments {
 
     /// Who may connect, as NAME:KEY:RIGHTS with RIGHTS out of listen,send (repeatable).
     /// A KEY of the form @FILE is read from the file, which keeps it out of process lists
-    #[arg(long, value_name = "NAME:KEY:listen,send", required = true)]
+    #[arg(
+        long,
+        value_name = "NAME:KEY:listen,send",
+        required_unless_present = "entra_issuer"
+    )]
     sas_rule: Vec<String>,
+
+    /// An issuer of Microsoft Entra tokens that may be used in place of a SAS rule, as in their claim `iss`
+    #[arg(long, value_name = "URL", requires = "entra_keys")]
+    entra_issuer: Option<String>,
+
+    /// The issuer's keys: the document at its `jwks_uri`, read once
+    #[arg(long, value_name = "FILE", requires = "entra_issuer")]
+    entra_keys: Option<PathBuf>,
+
+    /// What the owner of an object id may do (repeatable)
+    #[arg(long, value_name = "ID:listen,send", requires = "entra_issuer")]
+    entra_object: Vec<String>,
+
+    /// What everybody with an application role may do (repeatable)
+    #[arg(long, value_name = "NAME:listen,send", requires = "entra_issuer")]
+    entra_role: Vec<String>,
 
     /// Certificate chain (PEM) to serve wss:// instead of ws://
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -45,6 +65,10 @@ struct Arguments {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+
+    /// Address to serve /livez, /readyz and /metrics on, in plain HTTP; not served if not given
+    #[arg(long, value_name = "HOST:PORT")]
+    health: Option<String>,
 
     /// Written once the relay serves; holds its address as JSON
     #[arg(long, value_name = "FILE")]
@@ -72,6 +96,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         let (rule, rights) = parse_rule(rule)?;
         builder = builder.rule(rule, rights);
     }
+    if let Some(issuer) = entra_issuer(&arguments)? {
+        builder = builder.entra_issuer(issuer);
+    }
     let tls = tls_acceptor(&arguments)?;
     let scheme = if tls.is_some() { "wss" } else { "ws" };
     if let Some(tls) = tls {
@@ -81,13 +108,18 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let listener = bind(&arguments.listen, scheme).await?;
     let server = builder.start(listener)?;
     let address = server.local_addr();
+    let health = serve_health(&server, arguments.health.as_deref()).await?;
     common::progress(format_args!(
         "relay listens on {scheme}://{address} for {}",
         arguments.hybrid_connection.join(", ")
     ));
     common::write_ready_file(
         arguments.ready_file.as_deref(),
-        &json!({ "address": address.to_string(), "scheme": scheme }),
+        &json!({
+            "address": address.to_string(),
+            "scheme": scheme,
+            "health": health.map(|address| address.to_string()),
+        }),
     )?;
 
     common::stop_requested().await;
@@ -118,6 +150,53 @@ async fn bind(listen: &str, scheme: &str) -> Result<TcpListener> {
     TcpListener::bind(addresses.as_slice())
         .await
         .map_err(failed)
+}
+
+/// Serves health until the program ends: a shutdown is to be seen there.
+async fn serve_health(server: &RelayServer, address: Option<&str>) -> Result<Option<SocketAddr>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let unusable = |error: std::io::Error| {
+        Error::new(
+            ErrorKind::Network,
+            format!("can not listen on {address} for health"),
+        )
+        .with_source(error)
+        .with_help("pass a free port of this machine: --health 127.0.0.1:8080")
+    };
+    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
+    tokio::spawn(server.serve_health(listener, std::future::pending()));
+    Ok(Some(bound))
+}
+
+fn entra_issuer(arguments: &Arguments) -> Result<Option<EntraIssuer>> {
+    let (Some(issuer), Some(keys)) = (&arguments.entra_issuer, &arguments.entra_keys) else {
+        return Ok(None);
+    };
+    let mut issuer = EntraIssuer::new(issuer, &read(keys)?)?;
+    for grant in &arguments.entra_object {
+        let (id, rights) = parse_grant(grant)?;
+        issuer = issuer.object(id, rights);
+    }
+    for grant in &arguments.entra_role {
+        let (name, rights) = parse_grant(grant)?;
+        issuer = issuer.role(name, rights);
+    }
+    Ok(Some(issuer))
+}
+
+/// `WHO:RIGHTS`. The rights stand after the last colon.
+fn parse_grant(text: &str) -> Result<(&str, Rights)> {
+    let (who, rights) = text.rsplit_once(':').ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidInput,
+            format!("'{text}' is not of the form WHO:RIGHTS"),
+        )
+        .with_help("write it like Relay.Send:send")
+    })?;
+    Ok((who, rights.parse()?))
 }
 
 fn tls_acceptor(arguments: &Arguments) -> Result<Option<TlsAcceptor>> {

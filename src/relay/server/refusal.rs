@@ -100,6 +100,11 @@ impl Refusal {
         )
     }
 
+    /// Whether these are a listener's words.
+    pub(super) fn is_by_listener(&self) -> bool {
+        self.author == Author::Listener
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }

@@ -25,6 +25,7 @@ use super::{
     dispatch::{Parcel, candidates, offer},
     entity::{Entities, Entity, Listener, MAX_PENDING_PER_LISTENER},
     handshake::{Handshake, TOKEN_HEADER},
+    metrics::Metrics,
     refusal::Tracking,
     rendezvous::{Answer, RendezvousTable},
     route::{Action, Target, decode},
@@ -50,8 +51,10 @@ pub(super) struct Relay {
     pub(super) recycle_after: Option<Duration>,
     pub(super) scheme: Scheme,
     pub(super) local_addr: SocketAddr,
+    pub(super) max_connections: usize,
     /// One permit for each connection.
     pub(super) connections: Arc<Semaphore>,
+    pub(super) metrics: Metrics,
     pub(super) warnings: Mutex<WarningLimit>,
     /// Everything ends in good order.
     pub(super) shutdown: CancellationToken,
@@ -114,6 +117,8 @@ impl Relay {
             result = self.dispatch(request, &context) => result,
             () = self.shutdown.cancelled() => Err(Refusal::shutting_down()),
         };
+        self.metrics
+            .answered(context.target.action, result.as_ref().err());
         let refusal = match result {
             Ok(response) => return response,
             Err(refusal) => refusal,
@@ -264,7 +269,10 @@ impl Relay {
                 tracing::debug!(id, "one end left before the connection stood");
                 return;
             };
+            let bridged = relay.metrics.bridge_opened();
             let ending = bridge(sender, listener, &relay.shutdown).await;
+            drop(bridged);
+            relay.metrics.bridge_ended(ending);
             tracing::debug!(id, ?ending, "a relayed connection ended");
         });
         // A client must not be told of a protocol that it has not offered.
