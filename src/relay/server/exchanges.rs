@@ -53,9 +53,9 @@ impl Exchanges {
     /// Hands a response over. One for which nobody waits (any longer) is dropped.
     pub(super) fn complete(&self, message: ResponseMessage, body: Bytes) {
         let waiting = self.table().waiting.remove(message.request_id());
-        match waiting.map(|waiting| waiting.send((message, body))) {
-            Some(Ok(())) => {}
-            _ => tracing::debug!("a response came for which nobody waits"),
+        let is_taken = waiting.is_some_and(|waiting| waiting.send((message, body)).is_ok());
+        if !is_taken {
+            tracing::debug!("a response came for which nobody waits");
         }
     }
 

@@ -103,14 +103,14 @@ impl EntraIssuer {
         })
     }
 
-    /// Grants rights to the user, group-less service principal or managed identity with this object id (`oid`). Grants
-    /// add up.
+    /// Grants rights to the user, service principal or managed identity with this object id (`oid`). Any one grant is
+    /// enough.
     pub fn object(mut self, id: impl Into<String>, rights: Rights) -> Self {
         self.grants.push((Principal::Object(id.into()), rights));
         self
     }
 
-    /// Grants rights to everyone with this application role (`roles`). Grants add up.
+    /// Grants rights to everyone with this application role (`roles`). Any one grant is enough.
     pub fn role(mut self, name: impl Into<String>, rights: Rights) -> Self {
         self.grants.push((Principal::Role(name.into()), rights));
         self
