@@ -43,6 +43,14 @@ pub(super) const MAX_INLINE: usize = 64 * 1024;
 /// of their own.
 pub(super) const MAX_REQUEST_BODIES: usize = 1024;
 
+/// What goes over the control channel.
+enum Form {
+    /// The request, and its body if it has one.
+    Full(Option<Bytes>),
+    /// Where to get the request.
+    Pointer,
+}
+
 /// How a listener first reacts.
 enum First {
     /// By its response.
@@ -111,31 +119,30 @@ impl Relay {
             .map(|listener| full(&listener.base_url))
             .transpose()?
             .map_or(0, |text| text.len());
-        // `None` for what does not fit into the control channel's messages.
-        let inline_body = match &upload {
-            Upload::Nothing => Some(None),
+        let form = match &upload {
+            Upload::Nothing => Form::Full(None),
             Upload::Whole(body) if longest_head + body.len() <= MAX_INLINE => {
-                Some(Some(body.clone()))
+                Form::Full(Some(body.clone()))
             }
-            Upload::Whole(_) | Upload::Pieces(_) => None,
+            Upload::Whole(_) | Upload::Pieces(_) => Form::Pointer,
         };
         // Held until the listener has answered.
         let (listener, _pending) = offer(candidates, |listener| {
-            Ok(match &inline_body {
-                Some(body) => Parcel {
+            Ok(match &form {
+                Form::Full(body) => Parcel {
                     message: full(&listener.base_url)?,
                     body: body.clone(),
                 },
-                None => Parcel {
+                Form::Pointer => Parcel {
                     message: message.pointer(&listener.base_url),
                     body: None,
                 },
             })
         })
         .await?;
-        let upload = match inline_body {
-            Some(_) => None,
-            None => Some((full(&listener.base_url)?, upload)),
+        let upload = match form {
+            Form::Full(_) => None,
+            Form::Pointer => Some((full(&listener.base_url)?, upload)),
         };
 
         let deadline = Instant::now() + RESPONSE_WINDOW;

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_websockets::Message;
 
 use super::{
-    super::forward::{MAX_INLINE, REQUEST_BODY_WINDOW, RESPONSE_WINDOW},
+    super::forward::{MAX_INLINE, MAX_REQUEST_BODIES, REQUEST_BODY_WINDOW, RESPONSE_WINDOW},
     bed::*,
 };
 use crate::relay::websocket::{Event, MessageEnd, MessageKind, Outgoing, WebSocket};
@@ -227,6 +227,67 @@ async fn what_is_fetched_depends_on_message_and_body_together() {
             assert_eq!(body.unwrap().len(), length);
         }
     }
+}
+
+#[tokio::test]
+async fn with_too_many_bodies_in_memory_the_next_one_is_fetched() {
+    let bed = Bed::start(Transport::Memory).await;
+    let mut listener = bed.listen().await;
+    let all = u32::try_from(MAX_REQUEST_BODIES).unwrap();
+    let _all = bed
+        .server
+        .relay
+        .request_bodies
+        .try_acquire_many(all)
+        .unwrap();
+    let sent = bed.send(post(&bed, "/clusters/east").body(whole("short")).unwrap());
+    let (pointer, _) = request_of(&mut listener.control).await;
+    assert!(!pointer.as_object().unwrap().contains_key("method"));
+    let mut socket = bed.dial(&pointer).await;
+    let (request, body) = request_of(&mut socket).await;
+    assert_eq!(body.unwrap(), "short");
+    respond(&mut socket, &request, None).await;
+    assert_eq!(sent.await.unwrap().unwrap().status(), 201);
+}
+
+/// The listener's 60 s do not run while the sender takes its time.
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_does_not_read_holds_its_reply_up() {
+    const BLOCK: usize = 32 * 1024;
+    let bed = Bed::start(Transport::Memory).await;
+    let mut listener = bed.listen().await;
+    let sent = bed.send(post(&bed, "/clusters/east").body(whole("q")).unwrap());
+    let (request, _) = request_of(&mut listener.control).await;
+    let mut socket = ours(bed.request(&target_of(&request), &[]).await.unwrap().io);
+    let head = json!({"response": {"requestId": request["id"], "statusCode": 200, "body": true}});
+    let head = head.to_string();
+    let last = MessageEnd::Last;
+    send_piece(&mut socket, MessageKind::Text, head.as_bytes(), last).await;
+    let response = sent.await.unwrap().unwrap();
+
+    let mut passed = 0;
+    let block = [7; BLOCK];
+    let patience = 5 * RESPONSE_WINDOW;
+    while tokio::time::timeout(
+        patience,
+        send_piece(&mut socket, MessageKind::Binary, &block, MessageEnd::More),
+    )
+    .await
+    .is_ok()
+    {
+        passed += BLOCK;
+        assert!(passed < 1 << 20, "nothing holds the listener up");
+    }
+    let (body, ()) = tokio::join!(
+        body_of(response),
+        send_piece(&mut socket, MessageKind::Binary, b"", last)
+    );
+    // The last block may or may not have been taken.
+    assert!(
+        [passed, passed + BLOCK].contains(&body.len()),
+        "{}",
+        body.len()
+    );
 }
 
 #[tokio::test]
