@@ -2,6 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures_util::FutureExt;
+
 use super::{ConnectionString, SasRule, control::ControlMessage, sas::SasToken};
 
 /// Takes `input` for a connection string.
@@ -13,8 +15,10 @@ pub fn connection_string(input: &[u8]) {
         let _ = string.endpoint().authority();
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         if let Ok(hybrid_connection) = string.hybrid_connection() {
-            match string.credential().token(&hybrid_connection, now) {
-                Ok(token) => assert!(!token.secret().is_empty()),
+            let credential = string.credential();
+            let grant = credential.grant(&hybrid_connection, now);
+            match grant.now_or_never().expect("a string names no source") {
+                Ok(grant) => assert!(!grant.token().secret().is_empty()),
                 // A finished token may have expired.
                 Err(error) => assert!(error.is_unauthorized()),
             }
