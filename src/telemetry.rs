@@ -30,6 +30,17 @@
 //! | [`METRIC_KEY_REFRESHES`] | counter | `outcome`: `success`, `failure` |
 //! | [`METRIC_TOKEN_REFRESHES`] | counter | `outcome`: `success`, `failure` |
 //! | [`METRIC_BUILD_INFO`] | gauge | `version` |
+//!
+//! # Metrics of the embedded relay
+//! | name | kind | labels |
+//! |---|---|---|
+//! | [`METRIC_RELAY_SERVER_REQUESTS`] | counter | `action`: `listen`, `connect`, `accept`, `request`, `http`, `unknown`; `outcome`: `served`, `rejected_by_listener`, `unauthorized`, `forbidden`, `not_found`, `timeout`, `unavailable`, `refused` |
+//! | [`METRIC_RELAY_SERVER_BRIDGES_ENDED`] | counter | `ending`: `closed`, `aborted`, `shutdown` |
+//! | [`METRIC_RELAY_SERVER_BRIDGES`] | gauge | |
+//! | [`METRIC_RELAY_SERVER_CONNECTIONS`] | gauge | |
+//! | [`METRIC_RELAY_SERVER_CONNECTIONS_MAX`] | gauge | |
+//! | [`METRIC_RELAY_SERVER_LISTENERS`] | gauge | `hybrid_connection`, as the operator named it |
+//! | [`METRIC_RELAY_SERVER_WAITING`] | gauge | `hybrid_connection` |
 
 /// Span around one connection to a relay, as sender or as listener.
 pub const SPAN_RELAY_CONNECT: &str = "relay.connect";
@@ -94,5 +105,19 @@ pub const METRIC_AUDIT_LOST: &str = "acc_audit_lost_total";
 pub const METRIC_KEY_REFRESHES: &str = "acc_jwks_refresh_total";
 /// New tokens of the agent's own, under which it acts for callers, and failures to have one.
 pub const METRIC_TOKEN_REFRESHES: &str = "acc_token_refresh_total";
+/// Requests to an embedded relay, by what they asked for and how they were answered.
+pub const METRIC_RELAY_SERVER_REQUESTS: &str = "acc_relay_server_requests_total";
+/// Relayed WebSocket connections of an embedded relay that ended, by how.
+pub const METRIC_RELAY_SERVER_BRIDGES_ENDED: &str = "acc_relay_server_bridges_total";
+/// Live relayed WebSocket connections of an embedded relay.
+pub const METRIC_RELAY_SERVER_BRIDGES: &str = "acc_relay_server_bridges";
+/// Live connections of an embedded relay, of all kinds.
+pub const METRIC_RELAY_SERVER_CONNECTIONS: &str = "acc_relay_server_connections";
+/// How many there may be.
+pub const METRIC_RELAY_SERVER_CONNECTIONS_MAX: &str = "acc_relay_server_connections_max";
+/// Control channels of an embedded relay, by hybrid connection.
+pub const METRIC_RELAY_SERVER_LISTENERS: &str = "acc_relay_server_listeners";
+/// Senders that wait for a listener of an embedded relay, by hybrid connection.
+pub const METRIC_RELAY_SERVER_WAITING: &str = "acc_relay_server_waiting";
 /// Always 1; its label tells the version.
 pub const METRIC_BUILD_INFO: &str = "acc_build_info";

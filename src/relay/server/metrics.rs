@@ -11,6 +11,7 @@ use std::{
 use http::StatusCode;
 
 use super::{Refusal, bridge, entity::MAX_PENDING_PER_LISTENER, route::Action, service::Relay};
+use crate::telemetry;
 
 /// Everything that one relay counts.
 #[derive(Debug, Default)]
@@ -82,7 +83,7 @@ impl Metrics {
         let mut text = String::new();
         describe(
             &mut text,
-            "acc_relay_server_requests_total",
+            telemetry::METRIC_RELAY_SERVER_REQUESTS,
             "counter",
             "Requests by what they asked for and how they were answered.",
         );
@@ -90,8 +91,9 @@ impl Metrics {
             for (outcome, count) in OUTCOMES.iter().zip(counts) {
                 sample(
                     &mut text,
-                    &format!(
-                        "acc_relay_server_requests_total{{action=\"{action}\",outcome=\"{outcome}\"}}"
+                    &series(
+                        telemetry::METRIC_RELAY_SERVER_REQUESTS,
+                        &[("action", action), ("outcome", outcome)],
                     ),
                     count.load(Ordering::Relaxed),
                 );
@@ -99,32 +101,35 @@ impl Metrics {
         }
         describe(
             &mut text,
-            "acc_relay_server_bridges_total",
+            telemetry::METRIC_RELAY_SERVER_BRIDGES_ENDED,
             "counter",
             "Relayed WebSocket connections that ended, by how.",
         );
         for (ending, count) in ENDINGS.iter().zip(&self.bridges) {
             sample(
                 &mut text,
-                &format!("acc_relay_server_bridges_total{{ending=\"{ending}\"}}"),
+                &series(
+                    telemetry::METRIC_RELAY_SERVER_BRIDGES_ENDED,
+                    &[("ending", ending)],
+                ),
                 count.load(Ordering::Relaxed),
             );
         }
         gauge(
             &mut text,
-            "acc_relay_server_bridges",
+            telemetry::METRIC_RELAY_SERVER_BRIDGES,
             "Relayed WebSocket connections.",
             self.bridged.load(Ordering::Relaxed),
         );
         gauge(
             &mut text,
-            "acc_relay_server_connections",
+            telemetry::METRIC_RELAY_SERVER_CONNECTIONS,
             "Connections of all kinds.",
             (relay.max_connections - relay.connections.available_permits()) as u64,
         );
         gauge(
             &mut text,
-            "acc_relay_server_connections_max",
+            telemetry::METRIC_RELAY_SERVER_CONNECTIONS_MAX,
             "The limit of connections.",
             relay.max_connections as u64,
         );
@@ -135,20 +140,23 @@ impl Metrics {
             .collect();
         describe(
             &mut text,
-            "acc_relay_server_listeners",
+            telemetry::METRIC_RELAY_SERVER_LISTENERS,
             "gauge",
             "Control channels of a hybrid connection.",
         );
         for (path, listeners) in &listeners {
             sample(
                 &mut text,
-                &format!("acc_relay_server_listeners{{hybrid_connection=\"{path}\"}}"),
+                &series(
+                    telemetry::METRIC_RELAY_SERVER_LISTENERS,
+                    &[("hybrid_connection", path)],
+                ),
                 listeners.len() as u64,
             );
         }
         describe(
             &mut text,
-            "acc_relay_server_waiting",
+            telemetry::METRIC_RELAY_SERVER_WAITING,
             "gauge",
             "Senders that wait for a listener of a hybrid connection.",
         );
@@ -159,7 +167,10 @@ impl Metrics {
                 .sum();
             sample(
                 &mut text,
-                &format!("acc_relay_server_waiting{{hybrid_connection=\"{path}\"}}"),
+                &series(
+                    telemetry::METRIC_RELAY_SERVER_WAITING,
+                    &[("hybrid_connection", path)],
+                ),
                 waiting as u64,
             );
         }
@@ -185,6 +196,15 @@ fn describe(text: &mut String, name: &str, kind: &str, help: &str) {
 
 fn sample(text: &mut String, series: &str, value: u64) {
     let _ = writeln!(text, "{series} {value}");
+}
+
+/// A name with its labels. The values are text of the program's own, or were made safe by [`label`].
+fn series(name: &str, labels: &[(&str, &str)]) -> String {
+    let labels: Vec<_> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}=\"{value}\""))
+        .collect();
+    format!("{name}{{{}}}", labels.join(","))
 }
 
 /// A label's value as the text form needs it.
