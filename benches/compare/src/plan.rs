@@ -92,10 +92,12 @@ impl Plan {
     }
 }
 
-/// A bare pipe has one stream.
+/// A bare pipe has one stream. tokio-yamux stands still here after its first window, for a reason that is still to be
+/// found: until then it is measured where little is sent.
 fn is_possible(peer: Peer, workload: Workload) -> bool {
     match peer {
         Peer::Raw => matches!(workload, Bulk(1) | Echo | FirstSecond | Allocations),
+        Peer::TokioYamux => matches!(workload, Echo | Opening(_) | IdleStreams),
         _ => true,
     }
 }

@@ -111,8 +111,16 @@ impl Peer {
         let (near, far) = pipe.open().await?;
         match self {
             Self::Raw => workload.run(raw::connect(near, far), pipe).await,
-            Self::Ours => workload.run(ours::connect(near, far).await?, pipe).await,
-            Self::OursIo => workload.run(ours::connect_io(near, far).await?, pipe).await,
+            Self::Ours => {
+                workload
+                    .run(ours::connect(near, far, workload).await?, pipe)
+                    .await
+            }
+            Self::OursIo => {
+                workload
+                    .run(ours::connect_io(near, far, workload).await?, pipe)
+                    .await
+            }
             Self::Yamux => {
                 workload
                     .run(yamux::connect(near, far, yamux::grows()), pipe)

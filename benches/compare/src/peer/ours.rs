@@ -1,11 +1,11 @@
-//! The multiplexer of this crate, with nothing set by hand but the number of streams.
+//! The multiplexer of this crate, with nothing set by hand.
 
 use arc_cluster_connect::tunnel::mux::{self, Config, Incoming, MuxStream, Role, Session};
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
 use super::{Accepter, MANY_STREAMS, Opener, Stream, io_stream::IoStream};
-use crate::{Result, pipe::Io};
+use crate::{Result, pipe::Io, workload::Workload};
 
 #[derive(Clone)]
 pub struct Chunks(Session);
@@ -18,10 +18,15 @@ pub struct ChunkAccepter(
 pub struct Bytewise(Chunks);
 pub struct BytewiseAccepter(ChunkAccepter);
 
-pub async fn connect(near: Io, far: Io) -> Result<(Chunks, ChunkAccepter)> {
-    let config = Config::default()
-        .with_max_streams(MANY_STREAMS)
-        .with_max_unaccepted(MANY_STREAMS);
+pub async fn connect(near: Io, far: Io, workload: Workload) -> Result<(Chunks, ChunkAccepter)> {
+    let config = match workload {
+        // More than the default: each stream's floor then takes from what the others could grow by.
+        Workload::IdleStreams => Config::default()
+            .with_max_streams(MANY_STREAMS)
+            .with_max_opened(MANY_STREAMS)
+            .with_max_unaccepted(MANY_STREAMS),
+        _ => Config::default(),
+    };
     let (client, _, driver) = mux::start(near, Role::Client, config.clone());
     tokio::spawn(driver);
     let (server, incoming, driver) = mux::start(far, Role::Server, config);
@@ -30,8 +35,12 @@ pub async fn connect(near: Io, far: Io) -> Result<(Chunks, ChunkAccepter)> {
     Ok((Chunks(client), ChunkAccepter(incoming, server)))
 }
 
-pub async fn connect_io(near: Io, far: Io) -> Result<(Bytewise, BytewiseAccepter)> {
-    let (opener, accepter) = connect(near, far).await?;
+pub async fn connect_io(
+    near: Io,
+    far: Io,
+    workload: Workload,
+) -> Result<(Bytewise, BytewiseAccepter)> {
+    let (opener, accepter) = connect(near, far, workload).await?;
     Ok((Bytewise(opener), BytewiseAccepter(accepter)))
 }
 

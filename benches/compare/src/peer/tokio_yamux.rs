@@ -1,10 +1,11 @@
 //! `tokio-yamux`: the implementation of Nervos' p2p stack.
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio_yamux::{Config, Control, Session, StreamHandle};
 
-use super::{ACCEPTED, Accepter, MANY_STREAMS, Opener, io_stream::IoStream};
+use super::{ACCEPTED, Accepter, MANY_STREAMS, Opener, Stream, io_stream::IoStream};
 use crate::{Result, pipe::Io};
 
 #[derive(Clone)]
@@ -33,20 +34,43 @@ fn drive(mut session: Session<Io>) -> mpsc::Receiver<StreamHandle> {
     accepter
 }
 
+/// What is written stays where it is until it is flushed, or so it does beyond a window.
+pub struct Flushed(IoStream<StreamHandle>);
+
+impl Stream for Flushed {
+    async fn send(&mut self, piece: Bytes) -> Result<()> {
+        self.0.send(piece).await?;
+        self.0.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        self.0.flush().await
+    }
+
+    async fn receive(&mut self) -> Result<usize> {
+        self.0.receive().await
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.0.finish().await
+    }
+}
+
 impl Opener for TokioYamux {
-    type Stream = IoStream<StreamHandle>;
+    type Stream = Flushed;
 
     async fn open(&self) -> Result<Self::Stream> {
         let stream = self.0.clone().open_stream().await;
-        Ok(IoStream::new(stream.map_err(|error| error.to_string())?))
+        let stream = stream.map_err(|error| error.to_string())?;
+        Ok(Flushed(IoStream::new(stream)))
     }
 }
 
 impl Accepter for TokioYamuxAccepter {
-    type Stream = IoStream<StreamHandle>;
+    type Stream = Flushed;
 
     async fn accept(&mut self) -> Result<Self::Stream> {
         let stream = self.0.recv().await.ok_or("the session has ended")?;
-        Ok(IoStream::new(stream))
+        Ok(Flushed(IoStream::new(stream)))
     }
 }
