@@ -28,14 +28,13 @@ use std::{
 };
 
 use arc_cluster_connect::{
-    Error, ErrorKind, Result,
+    Result,
     agent::{Agent, ApiServer, AuditLog, AuditSink, RedirectPolicy},
     kubeconfig::Kubeconfig,
     relay::RelayListener,
 };
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use tokio::net::TcpListener;
 
 /// How long the end waits for a slow disk to take the last audit events.
 const AUDIT_LIMIT: Duration = Duration::from_secs(5);
@@ -210,19 +209,9 @@ async fn flush(log: Option<&AuditLog>) {
 
 /// Serves health until the program ends: a shutdown is to be seen there.
 async fn serve_health(agent: &Agent, address: Option<&str>) -> Result<Option<SocketAddr>> {
-    let Some(address) = address else {
+    let Some((listener, bound)) = common::health_listener(address).await? else {
         return Ok(None);
     };
-    let unusable = |error: std::io::Error| {
-        Error::new(
-            ErrorKind::Network,
-            format!("can not listen on {address} for health"),
-        )
-        .with_source(error)
-        .with_help("pass a free port of this machine: --health 127.0.0.1:8080")
-    };
-    let listener = TcpListener::bind(address).await.map_err(unusable)?;
-    let bound = listener.local_addr().map_err(unusable)?;
     let agent = agent.clone();
     tokio::spawn(async move { agent.serve_health(listener, std::future::pending()).await });
     Ok(Some(bound))

@@ -154,19 +154,9 @@ async fn bind(listen: &str, scheme: &str) -> Result<TcpListener> {
 
 /// Serves health until the program ends: a shutdown is to be seen there.
 async fn serve_health(server: &RelayServer, address: Option<&str>) -> Result<Option<SocketAddr>> {
-    let Some(address) = address else {
+    let Some((listener, bound)) = common::health_listener(address).await? else {
         return Ok(None);
     };
-    let unusable = |error: std::io::Error| {
-        Error::new(
-            ErrorKind::Network,
-            format!("can not listen on {address} for health"),
-        )
-        .with_source(error)
-        .with_help("pass a free port of this machine: --health 127.0.0.1:8080")
-    };
-    let listener = TcpListener::bind(address).await.map_err(unusable)?;
-    let bound = listener.local_addr().map_err(unusable)?;
     tokio::spawn(server.serve_health(listener, std::future::pending()));
     Ok(Some(bound))
 }

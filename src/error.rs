@@ -1,6 +1,6 @@
 //! The one public error of the crate.
 
-use std::{borrow::Cow, error::Error as StdError, fmt};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 /// What a fallible operation of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -153,6 +153,19 @@ impl Error {
     /// Whether the object was closed.
     pub fn is_closed(&self) -> bool {
         self.0.kind == ErrorKind::Closed
+    }
+
+    /// An error that several wait for, for one of them: `message` with `error` as its cause, and all that `error` has to
+    /// say beside its own message.
+    pub(crate) fn repeated(error: &Arc<Self>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind: error.0.kind,
+            message: message.into(),
+            help: error.0.help.clone(),
+            status: error.0.status,
+            tracking_id: error.0.tracking_id.clone(),
+            source: Some(Arc::clone(error).into()),
+        }))
     }
 
     /// The message and all causes on one line, for a log or a `Status` body.

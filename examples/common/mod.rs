@@ -5,7 +5,7 @@
 mod ready_file;
 mod report;
 
-use std::{future::Future, io::IsTerminal, path::Path, process::ExitCode};
+use std::{future::Future, io::IsTerminal, net::SocketAddr, path::Path, process::ExitCode};
 
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
@@ -13,7 +13,7 @@ use arc_cluster_connect::{
     relay::ConnectionString,
 };
 use clap::Args;
-use tokio::signal;
+use tokio::{net::TcpListener, signal};
 use tracing_subscriber::EnvFilter;
 
 #[allow(unused_imports, reason = "each program uses a part of this")]
@@ -81,6 +81,24 @@ pub fn connection_string(file: Option<&Path>) -> Result<Option<ConnectionString>
         Ok(text) => ConnectionString::parse(&text).map(Some),
         Err(_) => Ok(None),
     }
+}
+
+/// A listener for health at `address`, if one is wanted, and where it really listens.
+pub async fn health_listener(address: Option<&str>) -> Result<Option<(TcpListener, SocketAddr)>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let unusable = |error: std::io::Error| {
+        Error::new(
+            ErrorKind::Network,
+            format!("can not listen on {address} for health"),
+        )
+        .with_source(error)
+        .with_help("pass a free port of this machine: --health 127.0.0.1:8080")
+    };
+    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let bound = listener.local_addr().map_err(unusable)?;
+    Ok(Some((listener, bound)))
 }
 
 /// A connector that trusts the platform and, if given, the certificates in `extra_roots`.

@@ -111,24 +111,42 @@ pub(super) fn own_error(error: &azure_core::Error) -> Option<&Error> {
     None
 }
 
-/// Maps what a credential reports. Its own error has the kind "credential"; the HTTP status is a level below.
+/// What a credential's error holds, on whichever level: its own has the kind "credential", the HTTP status is below.
+#[derive(Default)]
+pub(super) struct Reported {
+    pub(super) status: Option<u16>,
+    /// `AADSTS…`.
+    pub(super) code: Option<String>,
+    pub(super) is_network: bool,
+}
+
+impl Reported {
+    pub(super) fn by(error: &azure_core::Error) -> Self {
+        let mut reported = Self::default();
+        let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+        while let Some(cause) = next {
+            if let Some(azure) = cause.downcast_ref::<azure_core::Error>() {
+                reported.status = reported.status.or(azure.http_status().map(u16::from));
+                reported.is_network |= matches!(
+                    azure.kind(),
+                    AzureErrorKind::Io | AzureErrorKind::Connection
+                );
+            }
+            reported.code = reported.code.or_else(|| aadsts_code(&cause.to_string()));
+            next = cause.source();
+        }
+        reported
+    }
+}
+
+/// Maps what a credential reports.
 fn failure(error: &azure_core::Error, scope: &str) -> Failure {
     tracing::debug!(%error, scope, "the credential gave no token");
-    let mut status = None;
-    let mut is_network = false;
-    let mut code = None;
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if let Some(azure) = cause.downcast_ref::<azure_core::Error>() {
-            status = status.or(azure.http_status().map(u16::from));
-            is_network |= matches!(
-                azure.kind(),
-                AzureErrorKind::Io | AzureErrorKind::Connection
-            );
-        }
-        code = code.or_else(|| aadsts_code(&cause.to_string()));
-        next = cause.source();
-    }
+    let Reported {
+        status,
+        code,
+        is_network,
+    } = Reported::by(error);
     let (kind, what, help) = match status {
         Some(408 | 429 | 500..) => (
             ErrorKind::Refused,

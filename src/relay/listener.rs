@@ -148,7 +148,7 @@ impl RelayListener {
             match &*state.borrow_and_update() {
                 ListenerState::Online => return Ok(()),
                 ListenerState::Waiting { reason, .. } if is_persistent(reason) => {
-                    return Err(repeated(reason));
+                    return Err(Error::repeated(reason, reason.to_string()));
                 }
                 ListenerState::Waiting { .. } | ListenerState::Connecting => {}
             }
@@ -192,20 +192,4 @@ impl RelayListener {
 /// does not exist.
 pub(super) fn is_persistent(error: &Error) -> bool {
     !error.is_retryable() || error.kind() == ErrorKind::NotFound
-}
-
-/// The same error once more.
-fn repeated(error: &Arc<Error>) -> Error {
-    let mut copy =
-        Error::new(error.kind(), error.to_string()).with_source(Box::new(Arc::clone(error)));
-    if let Some(help) = error.help() {
-        copy = copy.with_help(help.to_owned());
-    }
-    if let Some(status) = error.status() {
-        copy = copy.with_status(status);
-    }
-    if let Some(id) = error.tracking_id() {
-        copy = copy.with_tracking_id(id);
-    }
-    copy
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{
     check::{Check, Finding},
+    span::span,
     token,
 };
 use crate::caller_arguments::CallerArguments;
@@ -271,15 +272,6 @@ fn judge_credential(relay: &RelayAccess, now: SystemTime) -> Finding {
             format!("{detail}, which has already expired by this machine's clock"),
             "check this machine's clock",
         ),
-    }
-}
-
-fn span(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7_200 => format!("{} min", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -31,6 +31,7 @@ mod network;
 mod path;
 mod peek;
 mod report;
+mod span;
 mod token;
 
 use std::{io::Write, path::PathBuf, process::ExitCode};

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use super::check::Finding;
+use super::{check::Finding, span::span};
 
 /// The application that an Arc cluster's callers ask for tokens for.
 const CLUSTER_AUDIENCE: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35";
@@ -221,15 +221,6 @@ fn audience_text(claims: &Claims) -> String {
     match claims.audiences()[..] {
         [] => "nobody".to_owned(),
         ref audiences => audiences.join(", "),
-    }
-}
-
-fn span(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7_200 => format!("{} min", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::error::Error as StdError;
 
-use azure_core::error::ErrorKind as AzureErrorKind;
-
 use super::{CredentialKind, own_error};
-use crate::{Error, ErrorKind, auth::aad::aadsts_code};
+use crate::{Error, ErrorKind, auth::aad::Reported};
 
 /// The error of a refusal. `code` is of the form `AADSTS…`, `name` an error of RFC 6749 section 5.2.
 pub(super) fn refusal(
@@ -50,21 +48,11 @@ pub(super) fn of_library(kind: CredentialKind, scope: &str, error: &azure_core::
     if let Some(own) = own_error(error) {
         return again(kind, own);
     }
-    let mut status = None;
-    let mut code = None;
-    let mut is_network = false;
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if let Some(azure) = cause.downcast_ref::<azure_core::Error>() {
-            status = status.or(azure.http_status().map(u16::from));
-            is_network |= matches!(
-                azure.kind(),
-                AzureErrorKind::Io | AzureErrorKind::Connection
-            );
-        }
-        code = code.or_else(|| aadsts_code(&cause.to_string()));
-        next = cause.source();
-    }
+    let Reported {
+        status,
+        code,
+        is_network,
+    } = Reported::by(error);
     match (kind, status) {
         (CredentialKind::AzureCli | CredentialKind::AzureDeveloperCli, None) => {
             of_tool(kind, scope, code.as_deref(), &error.to_string())

@@ -100,7 +100,10 @@ impl Keeper {
             Err(error) => {
                 let error = Arc::new(error);
                 state.failure = Some(Arc::clone(&error));
-                Err(repeated(&error))
+                Err(Error::repeated(
+                    &error,
+                    "there is no credential for the cluster's relay",
+                ))
             }
         }
     }
@@ -186,23 +189,4 @@ impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper").finish_non_exhaustive()
     }
-}
-
-/// The same error once more.
-fn repeated(error: &Arc<Error>) -> Error {
-    let mut copy = Error::new(
-        error.kind(),
-        "there is no credential for the cluster's relay",
-    )
-    .with_source(Arc::clone(error));
-    if let Some(help) = error.help() {
-        copy = copy.with_help(help.to_owned());
-    }
-    if let Some(status) = error.status() {
-        copy = copy.with_status(status);
-    }
-    if let Some(id) = error.tracking_id() {
-        copy = copy.with_tracking_id(id);
-    }
-    copy
 }
