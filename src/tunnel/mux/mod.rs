@@ -100,8 +100,10 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod id;
+mod in_flight;
 mod limits;
 mod liveness;
+mod path;
 mod queue;
 mod schedule;
 mod session;

@@ -290,7 +290,10 @@ impl Connection {
     pub(super) fn update_credit(&mut self, id: StreamId) {
         if let Some(entry) = self.streams.get_mut(&id)
             && entry.receive.state == ReceiveState::Open
-            && entry.receive.window.is_credit_due(&self.receive_budget)
+            && entry
+                .receive
+                .window
+                .is_credit_due(&self.receive_budget, self.in_flight.allotment())
         {
             entry.receive.credit_due = true;
             entry.schedule_control(&mut self.scheduler);

@@ -84,6 +84,7 @@ impl Connection {
         }
         if self.liveness.is_ping_due() {
             let token = self.liveness.start_ping(now);
+            self.in_flight.handle_ping(now);
             batch.write(|out| Frame::Ping(token).encode(out));
         }
         if std::mem::take(&mut self.outbox.max_streams) && self.local_leave.is_none() {
@@ -118,9 +119,14 @@ impl Connection {
             }
             if std::mem::take(&mut entry.receive.credit_due)
                 && entry.receive.state == ReceiveState::Open
-                && entry.receive.window.is_credit_due(&self.receive_budget)
+                && entry
+                    .receive
+                    .window
+                    .is_credit_due(&self.receive_budget, self.in_flight.allotment())
             {
-                let limit = entry.receive.window.grant(&mut self.receive_budget);
+                let window = &mut entry.receive.window;
+                window.report_use(&mut self.in_flight);
+                let limit = window.grant(&mut self.receive_budget, self.in_flight.allotment());
                 batch.write(|out| Frame::Credit { stream: id, limit }.encode(out));
             }
             self.settle(id);
@@ -237,6 +243,8 @@ impl Connection {
         if send.state == SendState::Finishing && payload == before {
             flags = flags.with(Flags::FIN);
             send.state = SendState::Finished;
+        } else if payload < before && payload as u64 == send.window.room() {
+            flags = flags.with(Flags::WAITING);
         }
         batch.write(|out| encode_data_header(out, id, flags, metadata.as_deref(), payload));
         let mut missing = payload;

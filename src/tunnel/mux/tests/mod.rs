@@ -5,6 +5,7 @@ mod hostile;
 mod limits;
 mod model;
 mod pair;
+mod paths;
 mod pipes;
 mod probe;
 mod regression;
