@@ -6,7 +6,10 @@
 //! How large a window is decided in one place, [`ReceiveWindow::next_limit`]: what [`InFlight`](super::in_flight)
 //! allots to the stream, less where many streams use the budget.
 
-use super::in_flight::{Allotment, InFlight, NEVER};
+use super::{
+    in_flight::{Allotment, InFlight, NEVER},
+    priority::Weight,
+};
 
 /// The largest offset. Leaves room so that no sum of two valid numbers overflows.
 pub(super) const MAX_OFFSET: u64 = 1 << 62;
@@ -85,8 +88,7 @@ pub(super) struct ReceiveWindow {
     largest: u64,
     /// `consumed` as it was when something was granted last.
     consumed_at_grant: u64,
-    /// A multiple of the usual share.
-    weight: u32,
+    weight: Weight,
     /// The round of measuring the path in which the stream was last seen to use what it has.
     used_in_round: u32,
     granted_in_round: u32,
@@ -101,13 +103,13 @@ impl ReceiveWindow {
             consumed: 0,
             largest,
             consumed_at_grant: 0,
-            weight: 1,
+            weight: Weight::default(),
             used_in_round: NEVER,
             granted_in_round: NEVER,
         }
     }
 
-    pub(super) fn set_weight(&mut self, weight: u32) {
+    pub(super) fn set_weight(&mut self, weight: Weight) {
         self.weight = weight;
     }
 
@@ -189,7 +191,9 @@ impl ReceiveWindow {
     fn next_limit(&self, budget: &SharedBudget, allotment: Allotment) -> u64 {
         let held = self.held();
         let (allotted, ceiling) = if allotment.is_recent(self.used_in_round) {
-            let share = allotment.share.saturating_mul(u64::from(self.weight));
+            let share = allotment
+                .share
+                .saturating_mul(u64::from(self.weight.value()));
             (share, budget.modest_ceiling(held))
         } else {
             (allotment.advance, budget.advance_ceiling(held))

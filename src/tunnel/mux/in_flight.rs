@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use super::{
     config::{RECEIVE_FLOOR, SHARED_FRAME},
     path::{HighestRate, Period, Rate, ShortestRoundTrip, Train},
+    priority::Weight,
 };
 
 /// The rule and what it has measured.
@@ -299,7 +300,7 @@ impl InFlight {
     }
 
     /// A stream of `weight` has used what it was granted; `seen` is what this left in it the last time.
-    pub(super) fn handle_use(&mut self, seen: &mut u32, weight: u32) {
+    pub(super) fn handle_use(&mut self, seen: &mut u32, weight: Weight) {
         if self.activity.count(seen, weight) {
             self.allot();
         }
@@ -483,13 +484,13 @@ impl Activity {
     }
 
     /// Whether that changes [`weights`](Self::weights).
-    fn count(&mut self, seen: &mut u32, weight: u32) -> bool {
+    fn count(&mut self, seen: &mut u32, weight: Weight) -> bool {
         if *seen == self.round {
             return false;
         }
         *seen = self.round;
         let before = self.weights();
-        self.current += weight;
+        self.current += u32::from(weight.value());
         self.weights() != before
     }
 

@@ -13,6 +13,7 @@ use super::super::{
     failure::{StreamFailure, session_ended},
     flow::{ReceiveWindow, SendWindow},
     id::{MAX_STREAM_COUNT, StreamId},
+    priority::{Priority, Weight},
     schedule::Lane,
     state::{ReceiveState, ResetCause, SendState},
 };
@@ -183,6 +184,21 @@ impl Connection {
             }
         });
         Poll::Ready(Ok(()))
+    }
+
+    /// Where the stream stands when several have something to send. Counts from its next turn on.
+    pub(in super::super) fn set_priority(&mut self, id: StreamId, priority: Priority) {
+        if let Some(entry) = self.streams.get_mut(&id) {
+            entry.priority = priority;
+        }
+    }
+
+    /// How much of everything the stream has beside its equals.
+    pub(in super::super) fn set_weight(&mut self, id: StreamId, weight: Weight) {
+        if let Some(entry) = self.streams.get_mut(&id) {
+            entry.weight = weight;
+            entry.receive.window.set_weight(weight);
+        }
     }
 
     /// Ends the sending direction with an end of file, behind what was written.

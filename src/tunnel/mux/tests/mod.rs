@@ -7,6 +7,7 @@ mod model;
 mod pair;
 mod paths;
 mod pipes;
+mod priorities;
 mod probe;
 mod regression;
 mod wakers;
