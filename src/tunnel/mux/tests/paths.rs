@@ -24,6 +24,8 @@ struct Way {
     delay: Duration,
     /// What the path takes before the sender has to wait.
     buffer: usize,
+    /// Up to so much longer it takes, as on a radio link.
+    jitter: Duration,
 }
 
 const GIGABIT: f64 = 1e9 / 8.0;
@@ -33,6 +35,7 @@ const LONG: Way = Way {
     bytes_per_second: GIGABIT,
     delay: Duration::from_millis(25),
     buffer: 700_000,
+    jitter: Duration::ZERO,
 };
 
 /// As Azure Relay was measured.
@@ -40,12 +43,22 @@ const RELAY: Way = Way {
     bytes_per_second: 14e6 / 8.0,
     delay: Duration::from_millis(50),
     buffer: 15 << 20,
+    jitter: Duration::ZERO,
 };
 
 const LOOPBACK: Way = Way {
     bytes_per_second: 4e9,
     delay: Duration::from_micros(10),
     buffer: 4 << 20,
+    jitter: Duration::ZERO,
+};
+
+/// 100 Mbit/s, 30 to 40 ms each time anew.
+const RADIO: Way = Way {
+    bytes_per_second: GIGABIT / 10.0,
+    delay: Duration::from_millis(15),
+    buffer: 1 << 20,
+    jitter: Duration::from_millis(10),
 };
 
 struct Lane {
@@ -54,6 +67,8 @@ struct Lane {
     waiting: VecDeque<(Instant, usize)>,
     queued: usize,
     flying: VecDeque<(Instant, Bytes)>,
+    random: u64,
+    next_jitter: Instant,
 }
 
 /// What a sender gives to its socket at a time, cut as a link would.
@@ -67,6 +82,8 @@ impl Lane {
             waiting: VecDeque::new(),
             queued: 0,
             flying: VecDeque::new(),
+            random: 1,
+            next_jitter: now,
         }
     }
 
@@ -93,6 +110,23 @@ impl Lane {
             self.flying
                 .push_back((self.free_at + self.way.delay, piece));
         }
+    }
+
+    /// Another every few milliseconds, and the same in every run.
+    fn jitter(&mut self, now: Instant) -> Duration {
+        if self.way.jitter.is_zero() {
+            return Duration::ZERO;
+        }
+        if now >= self.next_jitter {
+            self.next_jitter = now + Duration::from_millis(3);
+            self.random = self
+                .random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+        }
+        self.way
+            .jitter
+            .mul_f64((self.random >> 33) as f64 / f64::from(1u32 << 31))
     }
 
     fn next(&self) -> Option<Instant> {
@@ -405,4 +439,14 @@ fn a_short_path_keeps_little_under_way() {
         assert!(simulation.server.in_flight_target() <= 1 << 20);
         assert!(later >= 0.9, "{later}");
     }
+}
+
+#[test]
+fn a_path_that_trembles_is_used_all_the_same() {
+    let mut simulation = Simulation::new(RADIO, 2);
+    simulation.trace(milliseconds(2000), 20);
+    let later = simulation.trace(milliseconds(20000), 36);
+    let echo = simulation.echo(milliseconds(2000), milliseconds(20000));
+    println!("trembling {later:.4} echo {echo:?}");
+    assert!(later >= 0.9, "{later}");
 }
