@@ -1,5 +1,7 @@
 //! [`bridge`]: passes messages between a sender and a listener.
 
+mod delayed;
+
 use std::{
     future::poll_fn,
     task::{Context, Poll, ready},
@@ -12,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    emulation::{DelayLine, Lines},
     farewell,
     liveness::{Liveness, Pulse, TICK},
 };
@@ -37,6 +40,7 @@ pub(super) enum Ending {
 pub(super) async fn bridge<T>(
     sender: WebSocket<T>,
     listener: WebSocket<T>,
+    lines: Option<Lines>,
     shutdown: &CancellationToken,
 ) -> Ending
 where
@@ -45,6 +49,7 @@ where
     let mut bridge = Bridge {
         sender: Leg::new(sender),
         listener: Leg::new(listener),
+        lines,
         tick: interval_at(Instant::now() + TICK, TICK),
     };
     bridge
@@ -73,6 +78,8 @@ where
 struct Bridge<T> {
     sender: Leg<T>,
     listener: Leg<T>,
+    /// What is between the two, if anything is emulated.
+    lines: Option<Lines>,
     tick: Interval,
 }
 
@@ -81,6 +88,8 @@ struct Leg<T> {
     incoming: Incoming,
     needs_flush: bool,
     liveness: Liveness,
+    /// It can not be written to or read from any more, and what it had sent before is still on its way.
+    is_lost: bool,
     /// The close code that tells this leg's peer what it did wrong.
     violation: Option<u16>,
 }
@@ -109,16 +118,32 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Bridge<T> {
             self.sender.pulse()?;
             self.listener.pulse()?;
         }
+        let (to_listener, to_sender) = match &mut self.lines {
+            Some(lines) => (Some(&mut lines.to_listener), Some(&mut lines.to_sender)),
+            None => (None, None),
+        };
         let turns = [
-            poll_forward(&mut self.sender, &mut self.listener, cx)?,
-            poll_forward(&mut self.listener, &mut self.sender, cx)?,
+            poll_direction(&mut self.sender, &mut self.listener, to_listener, cx)?,
+            poll_direction(&mut self.listener, &mut self.sender, to_sender, cx)?,
         ];
         if turns.contains(&Turn::Used) {
             cx.waker().wake_by_ref();
         }
+        let mut is_done = self.lines.as_ref().is_none_or(Lines::are_empty);
         // Both are asked, because asking also sends.
-        let dones = [self.sender.poll_done(cx)?, self.listener.poll_done(cx)?];
-        if dones.iter().all(Poll::is_ready) {
+        for leg in [&mut self.sender, &mut self.listener] {
+            match leg.poll_done(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(Lost)) if self.lines.is_some() => {
+                    leg.is_lost = true;
+                    is_done = false;
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(Err(Lost)) => return Poll::Ready(Err(Lost)),
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
@@ -145,11 +170,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
             incoming: Incoming::Open,
             needs_flush: false,
             liveness: Liveness::of_data(),
+            is_lost: false,
             violation: None,
         }
     }
 
     fn pulse(&mut self) -> Result<(), Lost> {
+        if self.is_lost {
+            return Ok(());
+        }
         match self.liveness.tick() {
             Pulse::Fine => {}
             // Behind unsent data a ping says nothing, and would pile up.
@@ -167,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
 
     /// Sends what is unsent. Ready when there is no more to do for this leg in either direction.
     fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        if self.needs_flush {
+        if self.needs_flush && !self.is_lost {
             ready!(self.socket.poll_flush(cx)).map_err(|_| Lost)?;
             self.needs_flush = false;
         }
@@ -205,6 +234,18 @@ enum Turn {
 /// read and a write at most, so that both directions' turns fit into the 128 operations that tokio lets a task do
 /// before it makes it wait.
 const PIECES_PER_TURN: usize = 16;
+
+fn poll_direction<T: AsyncRead + AsyncWrite + Unpin>(
+    from: &mut Leg<T>,
+    to: &mut Leg<T>,
+    line: Option<&mut DelayLine>,
+    cx: &mut Context<'_>,
+) -> Result<Turn, Lost> {
+    match line {
+        Some(line) => delayed::poll_forward(from, to, line, cx),
+        None => poll_forward(from, to, cx),
+    }
+}
 
 /// Passes on what `from` sent, as long as `to` has room, for one turn.
 fn poll_forward<T: AsyncRead + AsyncWrite + Unpin>(

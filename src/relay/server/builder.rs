@@ -10,7 +10,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    RelayServer, Rights,
+    Emulation, RelayServer, Rights,
+    emulation::Emulator,
     entity::Entities,
     forward::MAX_REQUEST_BODIES,
     metrics::Metrics,
@@ -34,6 +35,7 @@ pub struct RelayServerBuilder {
     clock: Clock,
     expiry_grace: Duration,
     recycle_after: Option<Duration>,
+    emulation: Emulation,
     max_connections: usize,
     host: Option<String>,
 }
@@ -53,6 +55,7 @@ impl RelayServerBuilder {
             clock: Clock::system(),
             expiry_grace: DEFAULT_EXPIRY_GRACE,
             recycle_after: None,
+            emulation: Emulation::new(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
             host: None,
         }
@@ -105,6 +108,12 @@ impl RelayServerBuilder {
     /// Never, if not given. Relayed connections go on.
     pub fn recycle_after(mut self, age: Duration) -> Self {
         self.recycle_after = Some(age);
+        self
+    }
+
+    /// Makes the relay as slow as another one, such as Azure's. It is as fast as it can be, if not given.
+    pub fn emulate(mut self, emulation: Emulation) -> Self {
+        self.emulation = emulation;
         self
     }
 
@@ -165,6 +174,7 @@ impl RelayServerBuilder {
             clock: self.clock,
             expiry_grace: self.expiry_grace,
             recycle_after: self.recycle_after,
+            emulation: Emulator::new(self.emulation),
             scheme: match security {
                 Security::Plain => Scheme::Ws,
                 Security::Tls => Scheme::Wss,

@@ -26,7 +26,7 @@ use super::{
     rendezvous::{Answer, Rendezvous},
     request_message::{Follows, RequestMessage},
     response_message::ResponseMessage,
-    route::Target,
+    route::{Side, Target},
     service::{Answered, Context, Relay},
 };
 
@@ -126,6 +126,7 @@ impl Relay {
             }
             Upload::Whole(_) | Upload::Pieces(_) => Form::Pointer,
         };
+        self.emulation.answer_arrives(Side::Listener).await;
         // Held until the listener has answered.
         let (listener, _pending) = offer(candidates, |listener| {
             Ok(match &form {

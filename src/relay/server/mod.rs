@@ -26,6 +26,7 @@ mod carrier;
 mod connection;
 mod control;
 mod dispatch;
+mod emulation;
 mod entity;
 mod exchanges;
 mod farewell;
@@ -46,6 +47,7 @@ mod token;
 mod warning_limit;
 
 pub use builder::RelayServerBuilder;
+pub use emulation::Emulation;
 pub use rights::Rights;
 pub use token::EntraIssuer;
 

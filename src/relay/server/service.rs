@@ -23,12 +23,13 @@ use super::{
     connection::upgraded,
     control::ControlChannel,
     dispatch::{Parcel, candidates, offer},
+    emulation::Emulator,
     entity::{Entities, Entity, Listener, MAX_PENDING_PER_LISTENER},
     handshake::{Handshake, TOKEN_HEADER},
     metrics::Metrics,
     refusal::Tracking,
     rendezvous::{Answer, RendezvousTable},
-    route::{Action, Target, decode},
+    route::{Action, Side, Target, decode},
     token::{Claim, Rules},
     warning_limit::{Verdict, WarningLimit},
 };
@@ -49,6 +50,7 @@ pub(super) struct Relay {
     pub(super) expiry_grace: Duration,
     /// At this age a control channel is cut, if at all.
     pub(super) recycle_after: Option<Duration>,
+    pub(super) emulation: Emulator,
     pub(super) scheme: Scheme,
     pub(super) local_addr: SocketAddr,
     pub(super) max_connections: usize,
@@ -104,8 +106,20 @@ impl Relay {
         remote: SocketAddr,
     ) -> Response<RelayBody> {
         let uri = request.uri().clone();
-        let host = self.host(request.headers());
         let target = Target::parse(uri.path(), uri.query());
+        let side = target.action.side();
+        let response = self.answer_to(request, target, remote).await;
+        self.emulation.answer_arrives(side).await;
+        response
+    }
+
+    async fn answer_to(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        target: Target<'_>,
+        remote: SocketAddr,
+    ) -> Response<RelayBody> {
+        let host = self.host(request.headers());
         let context = Context {
             path: readable_path(target.path),
             id: tracking_id(target.id.as_deref()),
@@ -141,6 +155,9 @@ impl Relay {
         mut request: Request<Incoming>,
         context: &Context<'_>,
     ) -> Answered {
+        self.emulation
+            .request_arrives(context.target.action.side())
+            .await;
         if context.target.action == Action::Forward {
             return self.forward(request, context).await;
         }
@@ -223,7 +240,9 @@ impl Relay {
         suffix: &str,
     ) -> Answered {
         let handshake = Handshake::check(request)?;
+        self.emulation.match_making().await;
         let candidates = candidates(entity, request.headers())?;
+        self.emulation.answer_arrives(Side::Listener).await;
         let mut rendezvous = self.rendezvous.open();
         let invitation = Invitation {
             entity_path: entity.path(),
@@ -270,7 +289,7 @@ impl Relay {
                 return;
             };
             let bridged = relay.metrics.bridge_opened();
-            let ending = bridge(sender, listener, &relay.shutdown).await;
+            let ending = bridge(sender, listener, relay.emulation.lines(), &relay.shutdown).await;
             drop(bridged);
             relay.metrics.bridge_ended(ending);
             tracing::debug!(id, ?ending, "a relayed connection ended");

@@ -3,6 +3,7 @@
 mod bed;
 mod control;
 mod data;
+mod emulation;
 mod health;
 mod http;
 mod limits;

@@ -109,7 +109,7 @@ fn run(left: Script, right: Script, pipes: [usize; 2]) {
         let server = |io| WebSocket::new(io, Role::Server, Bytes::new());
         let token = CancellationToken::new();
         let (ending, at_left, at_right) = tokio::join!(
-            bridge(server(left_far), server(right_far), &token),
+            bridge(server(left_far), server(right_far), None, &token),
             play(client(left_near), left.clone()),
             play(client(right_near), right.clone()),
         );
@@ -241,6 +241,7 @@ async fn a_direction_that_never_pauses_does_not_stop_the_other() {
         let mut bridge = Bridge {
             sender,
             listener,
+            lines: None,
             tick: interval_at(Instant::now() + TICK, TICK),
         };
         // One poll is what a runtime gives before other tasks have their turn.
