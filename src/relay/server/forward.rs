@@ -19,6 +19,7 @@ use super::{
     body::RelayBody,
     carrier::{Carrier, Head, Upload},
     connection::upgraded,
+    context::Context,
     dispatch::{Parcel, candidates, offer},
     exchanges::{Broken, Exchange},
     handshake::{Handshake, TOKEN_HEADER, tokens},
@@ -27,7 +28,7 @@ use super::{
     request_message::{Follows, RequestMessage},
     response_message::ResponseMessage,
     route::{Side, Target},
-    service::{Answered, Context, Relay},
+    service::{Answered, Relay},
 };
 
 /// How long a listener has from the message to its response, and from piece to piece. Azure's value.

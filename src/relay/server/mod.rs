@@ -19,11 +19,14 @@
 //! memory, longer ones pass in pieces; a listener has 60 s to answer, and 60 s for each next piece.
 
 mod accept_message;
+mod authorization;
 mod body;
 mod bridge;
 mod builder;
 mod carrier;
+mod connect;
 mod connection;
+mod context;
 mod control;
 mod dispatch;
 mod emulation;
@@ -34,6 +37,7 @@ mod forward;
 mod handshake;
 mod health;
 mod http_headers;
+mod listen;
 mod liveness;
 mod metrics;
 mod refusal;
