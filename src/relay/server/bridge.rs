@@ -11,12 +11,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    emulation::{DelayLine, Lines},
+    emulation::{Conditions, DelayLine, Lines},
     farewell,
-    liveness::{Liveness, Pulse, TICK},
+    liveness::{Liveness, Pulse},
 };
 use crate::relay::websocket::{CloseReason, Event, Outgoing, WebSocket, WebSocketError};
 
@@ -28,7 +27,7 @@ pub(super) enum Ending {
     /// One leg was lost or broke the protocol; the other was dropped without a Close, so that its end sees an error
     /// and not a clean end.
     Aborted,
-    /// The relay is shutting down.
+    /// The relay is shutting down, or the hybrid connection was removed.
     Shutdown,
 }
 
@@ -37,28 +36,23 @@ pub(super) enum Ending {
 /// Pieces are passed on as they arrive, with the type and the end of their message: a message may be of any size. Each
 /// direction has its own bounded buffer, and its own back-pressure: a reader that stops only stops what is sent to it.
 /// A Close is passed on with code and reason and ends its direction only. Pings are answered here and not passed on.
+/// `end` ends both directions, with its reason.
 pub(super) async fn bridge<T>(
     sender: WebSocket<T>,
     listener: WebSocket<T>,
-    lines: Option<Lines>,
-    shutdown: &CancellationToken,
+    conditions: Conditions,
+    end: impl Future<Output = CloseReason>,
 ) -> Ending
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut bridge = Bridge {
-        sender: Leg::new(sender),
-        listener: Leg::new(listener),
-        lines,
-        tick: interval_at(Instant::now() + TICK, TICK),
-    };
+    let mut bridge = Bridge::new(sender, listener, conditions);
     bridge
         .tick
         .set_missed_tick_behavior(MissedTickBehavior::Delay);
     let result = tokio::select! {
         result = poll_fn(|cx| bridge.poll(cx)) => result,
-        () = shutdown.cancelled() => {
-            let reason = CloseReason::new(CloseReason::GOING_AWAY, "The relay is shutting down");
+        reason = end => {
             bridge.close(Some(&reason)).await;
             return Ending::Shutdown;
         }
@@ -80,6 +74,8 @@ struct Bridge<T> {
     listener: Leg<T>,
     /// What is between the two, if anything is emulated.
     lines: Option<Lines>,
+    /// What the listener is told when its sender is lost.
+    sender_gone: Option<CloseReason>,
     tick: Interval,
 }
 
@@ -113,6 +109,22 @@ enum Incoming {
 struct Lost;
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Bridge<T> {
+    fn new(sender: WebSocket<T>, listener: WebSocket<T>, conditions: Conditions) -> Self {
+        let Conditions {
+            lines,
+            liveness,
+            sender_gone,
+        } = conditions;
+        let period = liveness.period();
+        Self {
+            sender: Leg::new(sender, liveness.clone()),
+            listener: Leg::new(listener, liveness),
+            lines,
+            sender_gone,
+            tick: interval_at(Instant::now() + period, period),
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         while self.tick.poll_tick(cx).is_ready() {
             self.sender.pulse()?;
@@ -159,17 +171,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Bridge<T> {
 
     /// What a leg had sent before it was lost still goes to the other, without a Close behind it.
     async fn abort(&mut self, Lost: Lost) {
-        tokio::join!(self.sender.abort(), self.listener.abort());
+        if let Some(reason) = &self.sender_gone
+            && self.sender.is_lost
+        {
+            let listener = &mut self.listener.socket;
+            tokio::join!(self.sender.abort(), farewell::close(listener, Some(reason)));
+        } else {
+            tokio::join!(self.sender.abort(), self.listener.abort());
+        }
     }
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
-    fn new(socket: WebSocket<T>) -> Self {
+    fn new(socket: WebSocket<T>, liveness: Liveness) -> Self {
         Self {
             socket,
             incoming: Incoming::Open,
             needs_flush: false,
-            liveness: Liveness::of_data(),
+            liveness,
             is_lost: false,
             violation: None,
         }
@@ -189,7 +208,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Leg<T> {
             }
             // Who has closed its direction owes no sign of life: many do not read on.
             Pulse::Dead if self.incoming != Incoming::Open => {}
-            Pulse::Dead => return Err(Lost),
+            Pulse::Dead | Pulse::Idle => return Err(Lost),
         }
         Ok(())
     }

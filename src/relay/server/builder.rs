@@ -105,13 +105,14 @@ impl RelayServerBuilder {
     }
 
     /// Cuts each listener's control channel at this age with 1011 `NameRenewalFailed`, as Azure does every 24 hours.
-    /// Never, if not given. Relayed connections go on.
+    /// Never, if neither this nor [`Emulation::azure`] is given. Relayed connections go on.
     pub fn recycle_after(mut self, age: Duration) -> Self {
         self.recycle_after = Some(age);
         self
     }
 
-    /// Makes the relay as slow as another one, such as Azure's. It is as fast as it can be, if not given.
+    /// Makes the relay as slow and as forgetful as another one, such as Azure's. If not given, it is as fast as it can be
+    /// and cuts nobody.
     pub fn emulate(mut self, emulation: Emulation) -> Self {
         self.emulation = emulation;
         self
@@ -164,6 +165,7 @@ impl RelayServerBuilder {
             .with_help("add one with the rights listen and send"));
         }
 
+        let emulation = Emulator::new(self.emulation);
         let max_connections = self.max_connections.min(Semaphore::MAX_PERMITS);
         let relay = Arc::new(Relay {
             entities,
@@ -173,8 +175,8 @@ impl RelayServerBuilder {
             request_bodies: Semaphore::new(MAX_REQUEST_BODIES),
             clock: self.clock,
             expiry_grace: self.expiry_grace,
-            recycle_after: self.recycle_after,
-            emulation: Emulator::new(self.emulation),
+            recycle_after: self.recycle_after.or(emulation.recycle_after()),
+            emulation,
             scheme: match security {
                 Security::Plain => Scheme::Ws,
                 Security::Tls => Scheme::Wss,

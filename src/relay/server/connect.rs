@@ -69,7 +69,8 @@ impl Relay {
             }
         };
         let sender_upgrade = hyper::upgrade::on(request);
-        let (relay, id) = (Arc::clone(self), context.id.clone());
+        let (relay, entity) = (Arc::clone(self), Arc::clone(entity));
+        let id = context.id.clone();
         self.spawn(async move {
             let (sender, listener) =
                 tokio::join!(upgraded(sender_upgrade), upgraded(listener_upgrade));
@@ -78,7 +79,9 @@ impl Relay {
                 return;
             };
             let bridged = relay.metrics.bridge_opened();
-            let ending = bridge(sender, listener, relay.emulation.lines(), &relay.shutdown).await;
+            let conditions = relay.emulation.conditions();
+            let end = entity.end(&relay.shutdown);
+            let ending = bridge(sender, listener, conditions, end).await;
             drop(bridged);
             relay.metrics.bridge_ended(ending);
             tracing::debug!(id, ?ending, "a relayed connection ended");

@@ -144,7 +144,8 @@ impl Relay {
             Action::Connect => {
                 let (entity, suffix, _) =
                     self.authorize(request.headers(), context, Rights::SEND)?;
-                self.connect(request, context, entity, suffix).await
+                let connected = self.connect(request, context, entity, suffix);
+                entity.while_it_exists(connected).await
             }
             Action::Forward | Action::Unknown => Err(Refusal::new(
                 StatusCode::BAD_REQUEST,
