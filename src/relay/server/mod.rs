@@ -15,6 +15,8 @@
 //!                            └─ a rendezvous as above, that carries request, response or both
 //! ```
 //!
+//! With an [`Emulation`] it is as slow as Azure's, and cuts what is idle.
+//!
 //! An HTTP connection carries one request: keeping it would only save the next handshake. Bodies up to 64 KiB are in
 //! memory, longer ones pass in pieces; a listener has 60 s to answer, and 60 s for each next piece.
 

@@ -220,7 +220,7 @@ async fn a_full_buffer_holds_the_sender_up_and_no_more() {
     }
 }
 
-/// The trap of section 13.4 of the protocol's reference: one bulk stream freezes everything on its connection.
+/// Why a tunnel needs a flow control of its own: one bulk stream freezes everything on its connection.
 #[tokio::test(start_paused = true)]
 async fn a_small_message_waits_behind_a_full_buffer_as_long_as_on_azure() {
     let bed = bed(Emulation::azure().dial_spikes(0, MS..=MS)).await;
