@@ -7,6 +7,7 @@ mod data;
 mod emulation;
 mod health;
 mod http;
+mod idle;
 mod limits;
 mod ours;
 mod rendezvous;
