@@ -1,10 +1,13 @@
 //! At the wire: raw HTTP clients and an established WebSocket implementation against the whole relay.
 
 mod bed;
+mod closes;
 mod control;
 mod data;
+mod emulation;
 mod health;
 mod http;
+mod idle;
 mod limits;
 mod ours;
 mod rendezvous;
