@@ -68,10 +68,17 @@ impl Relay {
     ) -> Answered {
         check_form(&request)?;
         let (entity, _, _) = self.authorize(request.headers(), context, Rights::SEND)?;
+        if !entity.options().takes_http() {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "The endpoint takes WebSocket connections only",
+            ));
+        }
         let candidates = candidates(entity, request.headers())?;
         let (parts, body) = request.into_parts();
-        let is_authorization_ours =
-            !parts.headers.contains_key(TOKEN_HEADER) && context.target.token.is_none();
+        let is_authorization_ours = !entity.options().are_senders_anonymous()
+            && !parts.headers.contains_key(TOKEN_HEADER)
+            && context.target.token.is_none();
         let headers = http_headers::for_listener(
             &parts.headers,
             if is_authorization_ours {

@@ -27,6 +27,7 @@ mod connection;
 mod control;
 mod dispatch;
 mod entity;
+mod entity_options;
 mod exchanges;
 mod farewell;
 mod forward;
@@ -46,6 +47,7 @@ mod token;
 mod warning_limit;
 
 pub use builder::RelayServerBuilder;
+pub use entity_options::EntityOptions;
 pub use rights::Rights;
 pub use token::EntraIssuer;
 

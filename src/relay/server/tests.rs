@@ -3,6 +3,7 @@
 mod bed;
 mod control;
 mod data;
+mod entity_options;
 mod health;
 mod http;
 mod limits;
