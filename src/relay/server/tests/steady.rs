@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::bed::{Bed, PATH, Transport, builder, memory, root, rule};
-use crate::relay::{RelayCredential, RelayListener, RelaySender, RelayStream};
+use crate::relay::{ListenerOptions, RelayCredential, RelayListener, RelaySender, RelayStream};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -23,12 +23,16 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// A listener with so many control channels, which answers whoever comes.
 fn answering(bed: &Bed, channels: usize) -> JoinHandle<()> {
     let (start, epoch) = (Instant::now(), SystemTime::now());
-    let mut listener = RelayListener::start_with(
+    let options = match channels {
+        1 => ListenerOptions::new(),
+        _ => ListenerOptions::new().redundant(),
+    };
+    let mut listener = RelayListener::start_at(
         bed.connector(),
         bed.hybrid_connection(),
         root().into(),
+        options,
         Arc::new(move || epoch + start.elapsed()),
-        channels,
     );
     tokio::spawn(async move {
         while let Some(incoming) = listener.accept().await {
