@@ -1,5 +1,6 @@
 //! Sender and listener against scripted peers; against the embedded relay in [`embedded`].
 
+mod captured;
 #[cfg(feature = "relay-server")]
 mod embedded;
 

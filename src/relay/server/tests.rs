@@ -1,6 +1,7 @@
 //! At the wire: raw HTTP clients and an established WebSocket implementation against the whole relay.
 
 mod bed;
+mod captured;
 mod control;
 mod data;
 mod entity_options;
