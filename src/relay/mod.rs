@@ -22,7 +22,7 @@ mod address;
 mod connection_string;
 mod control;
 mod credential;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handshake;
 mod incoming;
