@@ -185,18 +185,16 @@ mod tests {
 
     #[test]
     fn the_committed_inputs_are_harmless() {
-        let targets: [(&str, fn(&[u8])); 5] = [
-            ("relay_connection_string", connection_string),
-            ("relay_control_message", control_message),
-            ("relay_sas_token", sas_token),
-            ("relay_rendezvous_address", rendezvous_address),
-            ("relay_upgrade_request", upgrade_request),
-        ];
-        for (name, target) in targets {
+        let feed = |name: &str, target: fn(&[u8])| {
             for input in corpus(name) {
                 target(&input);
             }
-        }
+        };
+        feed("relay_connection_string", connection_string);
+        feed("relay_control_message", control_message);
+        feed("relay_sas_token", sas_token);
+        feed("relay_rendezvous_address", rendezvous_address);
+        feed("relay_upgrade_request", upgrade_request);
     }
 
     /// The inputs reach what they are there for.

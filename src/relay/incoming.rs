@@ -100,7 +100,7 @@ impl IncomingConnection {
     /// A listener makes 64 answers at the same time, rejections among them; the others wait their turn.
     ///
     /// # Cancel safety
-    /// A dropped future gives the sender up.
+    /// A dropped future gives the sender up; before its turn, by a rejection.
     pub async fn accept(mut self) -> Result<RelayStream> {
         let dialler = Arc::clone(&self.waiting().dialler);
         // Until it is its turn, the sender is rejected when this ends.

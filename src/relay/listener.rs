@@ -33,8 +33,8 @@ use crate::{Error, ErrorKind, Result, net::Connector};
 /// if the registration has it. No token is sent there.
 ///
 /// # Limits
-/// 64 senders wait for [`accept`](Self::accept) at most; more are rejected with status 503. An announcement of more
-/// than 64 KiB is ignored.
+/// 64 senders wait for [`accept`](Self::accept) at most; more are rejected with status 503. 64 answers are made at the same
+/// time, and 16 rejections beside them. An announcement of more than 64 KiB is ignored.
 ///
 /// ```no_run
 /// use arc_cluster_connect::{
