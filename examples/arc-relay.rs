@@ -3,9 +3,13 @@
 //! ```console
 //! $ arc-relay --listen 127.0.0.1:9400 --hybrid-connection demo --sas-rule root:@key-file:listen,send
 //! ```
+//!
+//! With `--emulate azure` it is as slow as Azure's.
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "arc-relay/emulation.rs"]
+mod emulation;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -75,6 +79,9 @@ struct Arguments {
     ready_file: Option<PathBuf>,
 
     #[command(flatten)]
+    emulation: emulation::EmulationArguments,
+
+    #[command(flatten)]
     verbosity: common::Verbosity,
 }
 
@@ -99,6 +106,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Some(issuer) = entra_issuer(&arguments)? {
         builder = builder.entra_issuer(issuer);
     }
+    builder = arguments.emulation.apply(builder);
     let tls = tls_acceptor(&arguments)?;
     let scheme = if tls.is_some() { "wss" } else { "ws" };
     if let Some(tls) = tls {

@@ -318,3 +318,38 @@ async fn an_agent_that_can_not_start() {
     let no_server = agent(vec![allow, "--kubeconfig", &cluster]).await;
     assert_refused(&no_server, &["API server", "127.0.0.1"]);
 }
+
+#[tokio::test]
+async fn a_relay_that_is_to_be_slow_in_no_way_that_there_is() {
+    for (flag, value, part) in [
+        ("--emulate", "aws", "azure"),
+        (
+            "--delay",
+            "30ms",
+            "'30ms' is not a whole number of milliseconds",
+        ),
+        ("--dial-hold", "-1", "--dial-hold"),
+        ("--spike", "20", "write it like 20:3000..7000"),
+        ("--spike", "20:7..3", "ends before it begins"),
+        ("--rate", "fast", "14 or 0.5"),
+        ("--buffer", "1.5", "whole number of MiB"),
+        ("--recycle-after", "0", "--recycle-after"),
+    ] {
+        let ended = programs::run(
+            "arc-relay",
+            &[
+                "--listen",
+                "127.0.0.1:0",
+                "--hybrid-connection",
+                NAME,
+                "--sas-rule",
+                "root:key:listen,send",
+                &format!("{flag}={value}"),
+            ],
+        )
+        .await;
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(flag), "{}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+}

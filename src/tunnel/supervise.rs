@@ -23,7 +23,7 @@ use self::{
 };
 use super::{
     OpenOptions, StateStream, Target, TunnelStatus, TunnelStream,
-    mux::{self, Session},
+    mux::{self, MuxStream, Session},
     stream::BytePipe,
 };
 use crate::{
@@ -79,7 +79,12 @@ impl Supervisor {
         let limit = options.wait_limit().unwrap_or(OPEN_LIMIT);
         let mut stage = Stage::Connection(None);
         match timeout(limit, self.open_unlimited(target, &mut stage)).await {
-            Ok(result) => result,
+            Ok(Ok(mut stream)) => {
+                stream.set_priority(options.priority());
+                stream.set_weight(options.weight());
+                Ok(stream.into())
+            }
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(self.open_timeout(limit, stage)),
         }
     }
@@ -124,13 +129,13 @@ impl Supervisor {
         Handle(Arc::clone(&self.shared))
     }
 
-    async fn open_unlimited(&self, target: &Target, stage: &mut Stage) -> Result<TunnelStream> {
+    async fn open_unlimited(&self, target: &Target, stage: &mut Stage) -> Result<MuxStream> {
         let metadata = Bytes::copy_from_slice(target.as_str().as_bytes());
         let open = |session: Session| {
             let metadata = metadata.clone();
             async move { session.open(metadata).await }
         };
-        self.with_session(stage, open).await.map(TunnelStream::from)
+        self.with_session(stage, open).await
     }
 
     /// Does `what` with the session of the connection, once there is one.

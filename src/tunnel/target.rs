@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use super::mux::{Priority, Weight};
 use crate::{Error, ErrorKind, Result};
 
 /// The longest target name in bytes. It rides in the OPEN frame, whose metadata is at most 1 KiB.
@@ -58,10 +59,22 @@ impl fmt::Display for Target {
 }
 
 /// How a stream is opened. The default suits everything.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use arc_cluster_connect::tunnel::{OpenOptions, mux::Priority};
+///
+/// // A backup that nobody waits for.
+/// let options = OpenOptions::new().with_wait_limit(Duration::from_secs(60)).with_priority(Priority::Background);
+/// assert_eq!(options.priority(), Priority::Background);
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct OpenOptions {
     wait_limit: Option<Duration>,
+    priority: Priority,
+    weight: Weight,
 }
 
 impl OpenOptions {
@@ -79,8 +92,36 @@ impl OpenOptions {
         self
     }
 
+    /// Whose bytes leave this side first where several streams have some; [`Priority::Normal`] unless this is called.
+    ///
+    /// Honoured by the tunnels that carry many streams over one connection.
+    #[must_use]
+    pub fn with_priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The stream's share beside streams of the same priority, sent and received; 1 unless this is called.
+    ///
+    /// Honoured by the tunnels that carry many streams over one connection.
+    #[must_use]
+    pub fn with_weight(mut self, weight: Weight) -> Self {
+        self.weight = weight;
+        self
+    }
+
     /// How long the opening may wait, when the caller said so.
     pub fn wait_limit(&self) -> Option<Duration> {
         self.wait_limit
+    }
+
+    /// Whose bytes leave first.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// The stream's share beside its equals.
+    pub fn weight(&self) -> Weight {
+        self.weight
     }
 }

@@ -10,7 +10,8 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    EntityOptions, RelayServer, Rights,
+    Emulation, EntityOptions, RelayServer, Rights,
+    emulation::Emulator,
     entity::Entities,
     forward::MAX_REQUEST_BODIES,
     metrics::Metrics,
@@ -34,6 +35,7 @@ pub struct RelayServerBuilder {
     clock: Clock,
     expiry_grace: Duration,
     recycle_after: Option<Duration>,
+    emulation: Emulation,
     max_connections: usize,
     host: Option<String>,
 }
@@ -53,6 +55,7 @@ impl RelayServerBuilder {
             clock: Clock::system(),
             expiry_grace: DEFAULT_EXPIRY_GRACE,
             recycle_after: None,
+            emulation: Emulation::new(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
             host: None,
         }
@@ -112,9 +115,16 @@ impl RelayServerBuilder {
     }
 
     /// Cuts each listener's control channel at this age with 1011 `NameRenewalFailed`, as Azure does every 24 hours.
-    /// Never, if not given. Relayed connections go on.
+    /// Never, if neither this nor [`Emulation::azure`] is given. Relayed connections go on.
     pub fn recycle_after(mut self, age: Duration) -> Self {
         self.recycle_after = Some(age);
+        self
+    }
+
+    /// Makes the relay as slow and as forgetful as another one, such as Azure's. If not given, it is as fast as it can be
+    /// and cuts nobody.
+    pub fn emulate(mut self, emulation: Emulation) -> Self {
+        self.emulation = emulation;
         self
     }
 
@@ -165,6 +175,7 @@ impl RelayServerBuilder {
             .with_help("add one with the rights listen and send"));
         }
 
+        let emulation = Emulator::new(self.emulation);
         let max_connections = self.max_connections.min(Semaphore::MAX_PERMITS);
         let relay = Arc::new(Relay {
             entities,
@@ -174,7 +185,8 @@ impl RelayServerBuilder {
             request_bodies: Semaphore::new(MAX_REQUEST_BODIES),
             clock: self.clock,
             expiry_grace: self.expiry_grace,
-            recycle_after: self.recycle_after,
+            recycle_after: self.recycle_after.or(emulation.recycle_after()),
+            emulation,
             scheme: match security {
                 Security::Plain => Scheme::Ws,
                 Security::Tls => Scheme::Wss,

@@ -11,7 +11,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Refusal,
@@ -75,7 +74,7 @@ enum Ending {
     UploadBroken,
     /// The listener's fault, and what the sender is told if it waits for the head.
     ListenerFailed(Refusal),
-    Shutdown,
+    Told(CloseReason),
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Carrier<T> {
@@ -107,17 +106,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Carrier<T> {
         }
     }
 
-    pub(super) async fn run(mut self, shutdown: &CancellationToken) {
+    /// Serves it to its end, or to `end` with that reason.
+    pub(super) async fn run(mut self, end: impl Future<Output = CloseReason>) {
         let ending = tokio::select! {
             ending = self.carry() => ending,
-            () = shutdown.cancelled() => Ending::Shutdown,
+            reason = end => Ending::Told(reason),
         };
         // What is not complete is seen to be broken off by the dropped end.
         self.pipe = None;
         let (code, reason) = match ending {
             Ending::Complete => (1000, "NormalClosure"),
             Ending::SenderLeft => (CloseReason::GOING_AWAY, "The sender is gone"),
-            Ending::Shutdown => (CloseReason::GOING_AWAY, "The relay is shutting down"),
+            Ending::Told(reason) => return farewell::close(&mut self.socket, Some(&reason)).await,
             Ending::UploadBroken => return,
             Ending::ListenerFailed(refusal) => {
                 let text = refusal.text().to_owned();

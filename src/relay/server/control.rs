@@ -16,14 +16,8 @@ use tokio::{
 };
 
 use super::{
-    Rights,
-    dispatch::Dispatch,
-    entity::Registration,
-    farewell,
-    liveness::{Liveness, Pulse, TICK},
-    response_message::ResponseMessage,
-    service::Relay,
-    token::Claim,
+    Rights, dispatch::Dispatch, entity::Registration, farewell, liveness::Pulse,
+    response_message::ResponseMessage, service::Relay, token::Claim,
 };
 use crate::relay::websocket::{
     CloseReason, Event, MessageEnd, MessageKind, Outgoing, WebSocket, WebSocketError,
@@ -81,8 +75,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
 
     async fn serve(&mut self) -> Result<Ending, WebSocketError> {
         let relay = Arc::clone(&self.relay);
-        let mut liveness = Liveness::of_control();
-        let mut tick = interval_at(Instant::now() + TICK, TICK);
+        let mut liveness = relay.emulation.control_liveness();
+        let period = liveness.period();
+        let mut tick = interval_at(Instant::now() + period, period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expiry = pin!(sleep(self.until_expiry()));
         let recycle = self.registration.listener().recycle.clone();
@@ -97,8 +92,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
         loop {
             // Not biased: a listener that talks without end must not keep senders from it.
             tokio::select! {
-                () = relay.shutdown.cancelled() => {
-                    return Ok(close(CloseReason::GOING_AWAY, "The relay is shutting down"));
+                reason = self.registration.entity().end(&relay.shutdown) => {
+                    return Ok(Ending::Close(Some(reason)));
                 }
                 () = recycle.cancelled() => return Ok(recycled()),
                 () = &mut old_age => return Ok(recycled()),
@@ -128,6 +123,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
                 },
                 // One at a time: what waits here can still be withdrawn and given to another listener.
                 Some(dispatch) = self.dispatches.recv(), if matches!(outgoing, Flush::Done) => {
+                    liveness.said();
                     self.socket.start_send(Outgoing::Data {
                         kind: MessageKind::Text,
                         payload: dispatch.message.as_bytes(),
@@ -149,6 +145,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> ControlChannel<T> {
                         outgoing.needed();
                     }
                     Pulse::Dead => return Ok(Ending::Lost),
+                    // Without a Close, as on Azure.
+                    Pulse::Idle => return Ok(Ending::Lost),
                 },
                 () = &mut expiry => {
                     if self.until_expiry().is_zero() {

@@ -8,8 +8,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{EntityOptions, Refusal, dispatch::Dispatch, exchanges::Exchanges};
+use crate::relay::websocket::CloseReason;
 
-/// The hybrid connections that exist. Fixed at start.
+/// The hybrid connections that exist. Fixed at start, but for those that are removed.
 #[derive(Debug, Default)]
 pub(super) struct Entities(Vec<Arc<Entity>>);
 
@@ -20,6 +21,8 @@ pub(super) struct Entity {
     options: EntityOptions,
     listeners: Mutex<Vec<Arc<Listener>>>,
     exchanges: Arc<Exchanges>,
+    /// It exists no longer.
+    removed: CancellationToken,
 }
 
 /// A registered listener, as the senders' side sees it.
@@ -59,18 +62,22 @@ impl Entities {
                 options,
                 listeners: Mutex::default(),
                 exchanges: Arc::default(),
+                removed: CancellationToken::new(),
             }));
         }
     }
 
     pub(super) fn contains(&self, path: &str) -> bool {
-        self.0
-            .iter()
-            .any(|known| known.path.eq_ignore_ascii_case(path))
+        self.named(path).is_some()
+    }
+
+    pub(super) fn named(&self, path: &str) -> Option<&Arc<Entity>> {
+        self.iter()
+            .find(|known| known.path.eq_ignore_ascii_case(path))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Entity>> {
-        self.0.iter()
+        self.0.iter().filter(|known| !known.removed.is_cancelled())
     }
 
     /// The entity with the longest path that is a prefix of `encoded`, ending at a segment's end, and what follows it,
@@ -91,10 +98,7 @@ impl Entities {
             .find_map(|at| {
                 let (path, rest) = encoded.split_at(at);
                 let path = percent_decode_str(path).decode_utf8().ok()?;
-                let entity = self
-                    .0
-                    .iter()
-                    .find(|known| known.path.eq_ignore_ascii_case(&path))?;
+                let entity = self.named(&path)?;
                 let suffix = match rest.as_bytes() {
                     [b'%', ..] => &rest[3..],
                     [b'/', ..] => &rest[1..],
@@ -135,6 +139,31 @@ impl Entity {
     /// The HTTP requests that wait for one of the listeners.
     pub(super) fn exchanges(&self) -> &Arc<Exchanges> {
         &self.exchanges
+    }
+
+    /// Nobody finds it any more, and what runs on it is told to end.
+    pub(super) fn remove(&self) {
+        self.removed.cancel();
+    }
+
+    /// Why what runs on it has to end, once it has.
+    pub(super) async fn end(&self, shutdown: &CancellationToken) -> CloseReason {
+        let reason = tokio::select! {
+            () = shutdown.cancelled() => "The relay is shutting down",
+            () = self.removed.cancelled() => "The endpoint was deleted",
+        };
+        CloseReason::new(CloseReason::GOING_AWAY, reason)
+    }
+
+    /// What a sender that waits is told when it is removed meanwhile.
+    pub(super) async fn while_it_exists<T>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        tokio::select! {
+            result = work => result,
+            () = self.removed.cancelled() => Err(Refusal::no_entity()),
+        }
     }
 
     /// Who listens now.

@@ -19,15 +19,17 @@ use super::{
     body::RelayBody,
     carrier::{Carrier, Head, Upload},
     connection::upgraded,
+    context::Context,
     dispatch::{Parcel, candidates, offer},
+    entity::Entity,
     exchanges::{Broken, Exchange},
     handshake::{Handshake, TOKEN_HEADER, tokens},
     http_headers::{self, Authorization},
     rendezvous::{Answer, Rendezvous},
     request_message::{Follows, RequestMessage},
     response_message::ResponseMessage,
-    route::Target,
-    service::{Answered, Context, Relay},
+    route::{Side, Target},
+    service::{Answered, Relay},
 };
 
 /// How long a listener has from the message to its response, and from piece to piece. Azure's value.
@@ -74,6 +76,16 @@ impl Relay {
                 "The endpoint takes WebSocket connections only",
             ));
         }
+        let forwarded = self.forward_to(entity, request, context);
+        entity.while_it_exists(forwarded).await
+    }
+
+    async fn forward_to(
+        self: &Arc<Self>,
+        entity: &Arc<Entity>,
+        request: Request<Incoming>,
+        context: &Context<'_>,
+    ) -> Answered {
         let candidates = candidates(entity, request.headers())?;
         let (parts, body) = request.into_parts();
         let is_authorization_ours = !entity.options().are_senders_anonymous()
@@ -133,6 +145,7 @@ impl Relay {
             }
             Upload::Whole(_) | Upload::Pieces(_) => Form::Pointer,
         };
+        self.emulation.answer_arrives(Side::Listener).await;
         // Held until the listener has answered.
         let (listener, _pending) = offer(candidates, |listener| {
             Ok(match &form {
@@ -166,7 +179,7 @@ impl Relay {
                 })?;
                 (message, RelayBody::from(body))
             }
-            First::Dial(upgrade) => self.carry(upgrade, upload, deadline).await?,
+            First::Dial(upgrade) => self.carry(entity, upgrade, upload, deadline).await?,
         };
         message.into_response(body, &context.host)
     }
@@ -189,17 +202,18 @@ impl Relay {
     /// Lets request and response pass over a listener's own socket, and waits for the response's head.
     async fn carry(
         self: &Arc<Self>,
+        entity: &Arc<Entity>,
         upgrade: OnUpgrade,
         upload: Option<(String, Upload)>,
         deadline: Instant,
     ) -> Head {
         let (head, answer) = oneshot::channel();
-        let relay = Arc::clone(self);
+        let (relay, entity) = (Arc::clone(self), Arc::clone(entity));
         self.spawn(async move {
             // Else the listener has left, and the sender learns it by the dropped end.
             if let Some(socket) = upgraded(upgrade).await {
                 let carrier = Carrier::new(socket, upload, head, deadline);
-                carrier.run(&relay.shutdown).await;
+                carrier.run(entity.end(&relay.shutdown)).await;
             }
         });
         answer.await.unwrap_or_else(|_| {

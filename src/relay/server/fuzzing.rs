@@ -8,11 +8,11 @@ use hyper::ext::ReasonPhrase;
 use super::{
     EntityOptions, Refusal, Rights,
     accept_message::{Invitation, MAX_MESSAGE},
+    context::{readable_path, tracking_id},
     entity::Entities,
     handshake::{Handshake, TOKEN_HEADER},
     refusal::Tracking,
     route::{Action, Target},
-    service::{readable_path, tracking_id},
     token::{Claim, Rules},
 };
 use crate::{

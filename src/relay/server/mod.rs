@@ -15,17 +15,23 @@
 //!                            └─ a rendezvous as above, that carries request, response or both
 //! ```
 //!
+//! With an [`Emulation`] it is as slow as Azure's, and cuts what is idle.
+//!
 //! An HTTP connection carries one request: keeping it would only save the next handshake. Bodies up to 64 KiB are in
 //! memory, longer ones pass in pieces; a listener has 60 s to answer, and 60 s for each next piece.
 
 mod accept_message;
+mod authorization;
 mod body;
 mod bridge;
 mod builder;
 mod carrier;
+mod connect;
 mod connection;
+mod context;
 mod control;
 mod dispatch;
+mod emulation;
 mod entity;
 mod entity_options;
 mod exchanges;
@@ -36,6 +42,7 @@ mod fuzzing;
 mod handshake;
 mod health;
 mod http_headers;
+mod listen;
 mod liveness;
 mod metrics;
 mod refusal;
@@ -49,6 +56,7 @@ mod token;
 mod warning_limit;
 
 pub use builder::RelayServerBuilder;
+pub use emulation::Emulation;
 pub use entity_options::EntityOptions;
 pub use rights::Rights;
 pub use token::EntraIssuer;
@@ -135,10 +143,7 @@ impl RelayServer {
         })?;
         let hybrid_connection = HybridConnection::new(self.endpoint.clone(), path)?;
         if !self.relay.entities.contains(hybrid_connection.path()) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("the relay has no hybrid connection '{path}'"),
-            ));
+            return Err(no_entity(path));
         }
         let scheme = match self.endpoint.security() {
             Security::Plain => "ws",
@@ -163,12 +168,25 @@ impl RelayServer {
         }
     }
 
+    /// Removes the hybrid connection `path`, as if it was deleted or disabled on Azure: its control channels and relayed
+    /// connections are closed with 1001, and from then on it is as one that never was. There is no way back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the relay has no such hybrid connection.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let entity = self
+            .relay
+            .entities
+            .named(path)
+            .ok_or_else(|| no_entity(path))?;
+        entity.remove();
+        Ok(())
+    }
+
     /// How many control channels the hybrid connection `path` has; none if there is no such one.
     pub fn listeners(&self, path: &str) -> usize {
-        let mut entities = self.relay.entities.iter();
-        entities
-            .find(|entity| entity.path().eq_ignore_ascii_case(path))
-            .map_or(0, |entity| entity.listeners_now().len())
+        let entity = self.relay.entities.named(path);
+        entity.map_or(0, |entity| entity.listeners_now().len())
     }
 
     /// Ends the relay: no new connections, control channels and relayed connections are closed with 1001, and the port
@@ -209,6 +227,13 @@ impl fmt::Debug for RelayServer {
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
+}
+
+fn no_entity(path: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("the relay has no hybrid connection '{path}'"),
+    )
 }
 
 async fn accept_connections(relay: Arc<Relay>, listener: TcpListener, tls: Option<TlsAcceptor>) {

@@ -37,6 +37,13 @@ pub(super) enum Action {
     Unknown,
 }
 
+/// Which of its two kinds of clients the relay talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Sender,
+    Listener,
+}
+
 impl<'a> Target<'a> {
     pub(super) fn parse(path: &'a str, query: Option<&'a str>) -> Self {
         let Some(path) = path.strip_prefix("/$hc/") else {
@@ -116,6 +123,14 @@ impl Action {
             "accept" => Self::Accept,
             "request" => Self::Request,
             _ => Self::Unknown,
+        }
+    }
+
+    /// Who asks for this.
+    pub(super) fn side(self) -> Side {
+        match self {
+            Self::Listen | Self::Accept | Self::Request => Side::Listener,
+            Self::Connect | Self::Forward | Self::Unknown => Side::Sender,
         }
     }
 }

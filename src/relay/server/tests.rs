@@ -2,8 +2,10 @@
 
 mod bed;
 mod captured;
+mod closes;
 mod control;
 mod data;
+mod emulation;
 mod entity_options;
 mod health;
 mod http;

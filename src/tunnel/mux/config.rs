@@ -62,7 +62,8 @@ impl Config {
         self
     }
 
-    /// The most that one stream may have under way or unread, in bytes. At least 16 KiB.
+    /// The most that one stream may have under way or unread, in bytes. From 16 KiB to 16 MiB, which is what holds
+    /// unless this is called: how much a stream has is found out by measuring the path.
     #[must_use]
     pub fn with_stream_window(mut self, bytes: u64) -> Self {
         self.stream_window = bytes.clamp(RECEIVE_FLOOR, MAX_STREAM_WINDOW);
@@ -127,7 +128,7 @@ impl Default for Config {
             max_streams: None,
             max_opened: None,
             max_unaccepted: MAX_UNACCEPTED,
-            stream_window: STREAM_WINDOW,
+            stream_window: MAX_STREAM_WINDOW,
             receive_budget: RECEIVE_BUDGET,
             send_queue: SEND_QUEUE,
             send_budget: SEND_BUDGET,
@@ -152,12 +153,8 @@ const MAX_STREAMS_CEILING: usize = 65_536;
 /// by its peer, as back-pressure on opening, before memory is.
 const MAX_UNACCEPTED: usize = 128;
 
-/// A fixed window for every stream: the best total in flight that was measured for a path on one machine, and
-/// 5 MiB/s at a round trip of 50 ms.
-const STREAM_WINDOW: u64 = 256 * 1024;
-
 /// No stream needs more: 16 MiB fill 1 Gbit/s at a round trip of 130 ms.
-const MAX_STREAM_WINDOW: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_STREAM_WINDOW: u64 = 16 * 1024 * 1024;
 
 /// What every stream is granted whatever the others do; equal to the window that a stream starts with.
 pub(super) const RECEIVE_FLOOR: u64 = Settings::INITIAL.initial_stream_window as u64;

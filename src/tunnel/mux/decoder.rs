@@ -43,6 +43,8 @@ pub(super) struct DataHeader {
     /// There where the frame opens the stream.
     pub(super) metadata: Option<Bytes>,
     pub(super) fin: bool,
+    /// Whether the sender has more, and no credit for it.
+    pub(super) waiting: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -170,10 +172,11 @@ impl Decoder {
             return Err(Violation::UnknownKind(header.kind));
         };
         let known_flags = match kind {
-            Kind::Data => Flags::OPEN.with(Flags::FIN),
+            Kind::Data => Flags::OPEN.with(Flags::FIN).with(Flags::WAITING),
             _ => Flags::NONE,
         };
-        if !known_flags.contains(header.flags) {
+        let ends_and_waits = Flags::FIN.with(Flags::WAITING);
+        if !known_flags.contains(header.flags) || header.flags.contains(ends_and_waits) {
             return Err(Violation::UnknownFlags {
                 kind,
                 flags: header.flags.0,
@@ -219,6 +222,7 @@ impl Decoder {
             length,
             metadata,
             fin: header.flags.contains(Flags::FIN),
+            waiting: header.flags.contains(Flags::WAITING),
         }))
     }
 

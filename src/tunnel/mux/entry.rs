@@ -7,6 +7,7 @@ use super::{
     failure::StreamFailure,
     flow::{ReceiveWindow, SendWindow},
     id::StreamId,
+    priority::{Priority, Weight},
     queue::ByteQueue,
     schedule::{Lane, Scheduler},
     state::{ReceiveState, ResetCause, SendState},
@@ -21,6 +22,8 @@ pub(super) struct Entry {
     pub(super) receive: ReceiveSide,
     pub(super) owner: Owner,
     pub(super) lane: Lane,
+    pub(super) priority: Priority,
+    pub(super) weight: Weight,
     pub(super) in_control: bool,
     /// Whether the end on the wire was booked.
     pub(super) end_booked: bool,
@@ -88,6 +91,8 @@ impl Entry {
             },
             owner,
             lane: Lane::Idle,
+            priority: Priority::default(),
+            weight: Weight::default(),
             in_control: false,
             end_booked: false,
             abort_watched: false,
@@ -119,7 +124,7 @@ impl Entry {
     /// Puts the stream into a lane if it has something to send and stands in none.
     pub(super) fn schedule(&mut self, scheduler: &mut Scheduler) {
         if self.lane == Lane::Idle && self.send.is_ready() {
-            self.lane = scheduler.enter(self.id, self.send.sendable());
+            self.lane = scheduler.enter(self.id, self.priority, self.send.sendable());
         }
     }
 

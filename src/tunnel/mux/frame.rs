@@ -57,6 +57,8 @@ impl Flags {
     pub(super) const OPEN: Self = Self(0x1);
     /// DATA: the last frame of this direction.
     pub(super) const FIN: Self = Self(0x2);
+    /// DATA: the sender has more, and no credit for it.
+    pub(super) const WAITING: Self = Self(0x4);
     /// Unknown kinds: who does not know the kind may skip the frame.
     pub(super) const IGNORABLE: Self = Self(0x8);
 

@@ -34,6 +34,11 @@ impl Limits {
         self.effective_receive_budget() - self.floors(RECEIVE_FLOOR)
     }
 
+    /// The most that is ever aimed at for all streams together: what one may have of the pool.
+    pub(super) fn largest_target(&self) -> u64 {
+        self.receive_pool() / 3 * 2
+    }
+
     pub(super) fn send_pool(&self) -> u64 {
         self.send_budget.saturating_sub(self.floors(SEND_FLOOR))
     }

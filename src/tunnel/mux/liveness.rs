@@ -90,6 +90,11 @@ impl Liveness {
         Verdict::Alive
     }
 
+    /// Pings for the sake of the round trip.
+    pub(super) fn measure(&mut self) {
+        self.ping_due = true;
+    }
+
     pub(super) fn is_ping_due(&self) -> bool {
         self.ping_due
     }

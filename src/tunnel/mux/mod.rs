@@ -100,8 +100,11 @@ mod frame;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod id;
+mod in_flight;
 mod limits;
 mod liveness;
+mod path;
+mod priority;
 mod queue;
 mod schedule;
 mod session;
@@ -125,6 +128,7 @@ pub use config::Config;
 pub use driver::Driver;
 pub use failure::StreamFailure;
 pub use id::{Role, StreamId};
+pub use priority::{Priority, Weight};
 pub use session::{Incoming, IncomingStream, Session, SessionStatus};
 pub use stream::MuxStream;
 

@@ -16,6 +16,7 @@ use super::{
     code::StreamCode,
     failure::StreamFailure,
     id::StreamId,
+    priority::{Priority, Weight},
     shared::{Shared, State},
 };
 use crate::Result;
@@ -96,6 +97,21 @@ impl MuxStream {
         self.shared
             .with(|state| state.poll_write(id, cx, |connection| connection.write_chunk(id, chunk)))
             .map_err(Into::into)
+    }
+
+    /// Whose turn it is when several streams of this side have something to send. Counts from the stream's next turn on.
+    pub fn set_priority(&mut self, priority: Priority) {
+        let id = self.id;
+        self.shared
+            .with(|state| state.connection.set_priority(id, priority));
+    }
+
+    /// The stream's share beside streams of the same priority: of what this side sends, and of what the peer may have
+    /// under way to it.
+    pub fn set_weight(&mut self, weight: Weight) {
+        let id = self.id;
+        self.shared
+            .with(|state| state.connection.set_weight(id, weight));
     }
 
     /// Ends the sending direction without an end of file; what was written and not sent is dropped. Does nothing to

@@ -1,9 +1,14 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
-use crate::relay::websocket::{MessageEnd, MessageKind, Role};
+use crate::relay::{
+    server::emulation::{Emulation, Emulator},
+    websocket::{MessageEnd, MessageKind, Role},
+};
 
 type Message = (MessageKind, Vec<u8>);
 
@@ -97,7 +102,26 @@ async fn play(
     (messages, close)
 }
 
-fn run(left: Script, right: Script, pipes: [usize; 2]) {
+/// What is between the two: often nothing.
+fn emulation() -> impl Strategy<Value = Emulation> {
+    let delays = [0u64..500, 0..500];
+    let rate = prop::sample::select(vec![0u64, 1_000_000, 100_000_000]);
+    let buffer = prop::sample::select(vec![0usize, 1000, 1 << 20]);
+    let slow = (delays, rate, buffer).prop_map(|([sender, listener], rate, buffer)| {
+        Emulation::new()
+            .sender_delay(Duration::from_millis(sender))
+            .listener_delay(Duration::from_millis(listener))
+            .rate(rate)
+            .buffer(buffer)
+    });
+    prop_oneof![Just(Emulation::new()), slow]
+}
+
+fn conditions(emulation: Emulation) -> Conditions {
+    Emulator::new(emulation).conditions()
+}
+
+fn run(left: Script, right: Script, pipes: [usize; 2], emulation: Emulation) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -107,9 +131,13 @@ fn run(left: Script, right: Script, pipes: [usize; 2]) {
         let [(left_near, left_far), (right_near, right_far)] = pipes.map(duplex);
         let client = |io| WebSocket::new(io, Role::Client, Bytes::new());
         let server = |io| WebSocket::new(io, Role::Server, Bytes::new());
-        let token = CancellationToken::new();
         let (ending, at_left, at_right) = tokio::join!(
-            bridge(server(left_far), server(right_far), &token),
+            bridge(
+                server(left_far),
+                server(right_far),
+                conditions(emulation),
+                std::future::pending()
+            ),
             play(client(left_near), left.clone()),
             play(client(right_near), right.clone()),
         );
@@ -135,7 +163,8 @@ fn run(left: Script, right: Script, pipes: [usize; 2]) {
 #[test]
 fn pings_do_not_pile_up_behind_unsent_data() {
     let (near, _far) = duplex(1);
-    let mut leg = Leg::new(WebSocket::new(near, Role::Server, Bytes::new()));
+    let socket = WebSocket::new(near, Role::Server, Bytes::new());
+    let mut leg = Leg::new(socket, Liveness::of_data());
     leg.needs_flush = true;
     leg.liveness.excuse();
     for _ in 0..1000 {
@@ -152,9 +181,10 @@ proptest! {
         left in script(),
         right in script(),
         pipes in [1usize..100_000, 1usize..100_000],
+        emulation in emulation(),
     ) {
         // A pipe of a few bytes makes a message of 100,000 a matter of minutes.
-        run(left, right, pipes.map(|pipe| pipe.max(500)));
+        run(left, right, pipes.map(|pipe| pipe.max(500)), emulation);
     }
 }
 
@@ -234,15 +264,11 @@ async fn a_direction_that_never_pauses_does_not_stop_the_other() {
         let one_message = AlwaysReady::new(b"\x82\x01y", false);
         let legs = [one_message, AlwaysReady::new(&flood, true)];
         let [mut sender, mut listener] =
-            legs.map(|io| Leg::new(WebSocket::new(io, Role::Client, Bytes::new())));
+            legs.map(|io| WebSocket::new(io, Role::Client, Bytes::new()));
         if flooded == 1 {
             std::mem::swap(&mut sender, &mut listener);
         }
-        let mut bridge = Bridge {
-            sender,
-            listener,
-            tick: interval_at(Instant::now() + TICK, TICK),
-        };
+        let mut bridge = Bridge::new(sender, listener, conditions(Emulation::new()));
         // One poll is what a runtime gives before other tasks have their turn.
         let polled = poll_fn(|cx| Poll::Ready(bridge.poll(cx))).await;
         assert!(polled.is_pending(), "the poll did not come back by itself");

@@ -170,6 +170,16 @@ impl Bed {
         }
     }
 
+    /// A control channel for whatever the test does with it. Its token lives as long as virtual time lasts.
+    pub(super) async fn listen_raw(&self) -> Io {
+        let token = self.token(&root(), PATH, Duration::from_secs(1_000_000));
+        let target = format!("/$hc/{PATH}?sb-hc-action=listen");
+        self.request(&target, &[("ServiceBusAuthorization", &token)])
+            .await
+            .unwrap()
+            .io
+    }
+
     pub(super) async fn connect(&self) -> Result<Opened, Refused> {
         let target = format!("/$hc/{PATH}?sb-hc-action=connect&sb-hc-id=sender");
         self.request(&target, &[("ServiceBusAuthorization", &self.root_token())])

@@ -230,4 +230,8 @@ async fn control_channels_are_closed_with_the_words_of_the_service() {
     let mut listener = bed.listen().await;
     // It answers pings while it waits.
     assert_eq!(listener.closed().await, expected("token expired"));
+
+    let mut listener = bed.listen().await;
+    bed.server.remove(PATH).unwrap();
+    assert_eq!(listener.closed().await, expected("entity deleted"));
 }

@@ -13,6 +13,7 @@ use super::super::{
     failure::{StreamFailure, session_ended},
     flow::{ReceiveWindow, SendWindow},
     id::{MAX_STREAM_COUNT, StreamId},
+    priority::{Priority, Weight},
     schedule::Lane,
     state::{ReceiveState, ResetCause, SendState},
 };
@@ -185,6 +186,21 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
+    /// Where the stream stands when several have something to send. Counts from its next turn on.
+    pub(in super::super) fn set_priority(&mut self, id: StreamId, priority: Priority) {
+        if let Some(entry) = self.streams.get_mut(&id) {
+            entry.priority = priority;
+        }
+    }
+
+    /// How much of everything the stream has beside its equals.
+    pub(in super::super) fn set_weight(&mut self, id: StreamId, weight: Weight) {
+        if let Some(entry) = self.streams.get_mut(&id) {
+            entry.weight = weight;
+            entry.receive.window.set_weight(weight);
+        }
+    }
+
     /// Ends the sending direction with an end of file, behind what was written.
     pub(in super::super) fn finish(&mut self, id: StreamId) -> Result<(), StreamFailure> {
         let Some(entry) = self.streams.get_mut(&id) else {
@@ -290,7 +306,10 @@ impl Connection {
     pub(super) fn update_credit(&mut self, id: StreamId) {
         if let Some(entry) = self.streams.get_mut(&id)
             && entry.receive.state == ReceiveState::Open
-            && entry.receive.window.is_credit_due(&self.receive_budget)
+            && entry
+                .receive
+                .window
+                .is_credit_due(&self.receive_budget, self.in_flight.allotment())
         {
             entry.receive.credit_due = true;
             entry.schedule_control(&mut self.scheduler);

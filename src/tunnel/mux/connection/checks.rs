@@ -63,6 +63,11 @@ impl Connection {
             .sum()
     }
 
+    /// What may be under way to this side.
+    pub(in super::super) fn in_flight_target(&self) -> u64 {
+        self.in_flight.target()
+    }
+
     pub(in super::super) fn pinned(&self) -> usize {
         self.pinned
     }

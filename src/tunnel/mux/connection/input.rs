@@ -34,7 +34,7 @@ impl Connection {
     /// Takes the next bytes of the pipe, in whatever pieces they come.
     ///
     /// Payloads stay slices of `input`, unless they are short or too many slices wait already.
-    pub(in super::super) fn handle_input(&mut self, now: Instant, mut input: Bytes) {
+    pub(in super::super) fn handle_input(&mut self, now: Instant, input: Bytes) {
         if self.is_closing() {
             return;
         }
@@ -43,6 +43,14 @@ impl Connection {
             self.events.push_back(Event::Changed);
         }
         self.control.refill(now);
+        self.in_flight.handle_received(now, input.len() as u64);
+        self.take_frames(now, input);
+        if self.in_flight.wants_round(now) {
+            self.liveness.measure();
+        }
+    }
+
+    fn take_frames(&mut self, now: Instant, mut input: Bytes) {
         while !self.is_closing() {
             let outcome = match self.decoder.decode(&mut input) {
                 Ok(Some(decoded)) => self.receive(now, decoded),
@@ -88,6 +96,7 @@ impl Connection {
             }
             Frame::Pong(token) => {
                 if self.liveness.on_pong(token, now) {
+                    self.in_flight.handle_pong(now);
                     return Ok(());
                 }
                 self.control.spend(1)
@@ -140,6 +149,9 @@ impl Connection {
                 return Err(Violation::WindowExceeded(id));
             }
             entry.receive.window.receive(length);
+            if header.waiting {
+                entry.receive.window.handle_waiting(&mut self.in_flight);
+            }
         }
         self.bytes_received += length;
         self.control.earn_data(length);

@@ -22,6 +22,7 @@ use super::{
     entry::Entry,
     flow::SharedBudget,
     id::{BuildIdHasher, Role, StreamId},
+    in_flight::InFlight,
     limits::Limits,
     liveness::{Liveness, Verdict},
     schedule::Scheduler,
@@ -66,6 +67,7 @@ pub(super) struct Connection {
     pinned: usize,
     control: ControlBudget,
     liveness: Liveness,
+    in_flight: InFlight,
     /// The announcement that a GOAWAY of our own will come.
     leave_notice: Option<Leave>,
     local_leave: Option<Leave>,
@@ -188,6 +190,7 @@ impl Connection {
             pinned: 0,
             control: ControlBudget::new(now),
             liveness: Liveness::new(now, limits.silence),
+            in_flight: InFlight::new(now, limits.largest_target()),
             leave_notice: None,
             local_leave: None,
             peer_leave: None,

@@ -84,6 +84,7 @@ impl Connection {
         }
         if self.liveness.is_ping_due() {
             let token = self.liveness.start_ping(now);
+            self.in_flight.handle_ping(now);
             batch.write(|out| Frame::Ping(token).encode(out));
         }
         if std::mem::take(&mut self.outbox.max_streams) && self.local_leave.is_none() {
@@ -118,9 +119,14 @@ impl Connection {
             }
             if std::mem::take(&mut entry.receive.credit_due)
                 && entry.receive.state == ReceiveState::Open
-                && entry.receive.window.is_credit_due(&self.receive_budget)
+                && entry
+                    .receive
+                    .window
+                    .is_credit_due(&self.receive_budget, self.in_flight.allotment())
             {
-                let limit = entry.receive.window.grant(&mut self.receive_budget);
+                let window = &mut entry.receive.window;
+                window.report_use(&mut self.in_flight);
+                let limit = window.grant(&mut self.receive_budget, self.in_flight.allotment());
                 batch.write(|out| Frame::Credit { stream: id, limit }.encode(out));
             }
             self.settle(id);
@@ -140,6 +146,7 @@ impl Connection {
                     self.settle(id);
                 } else {
                     self.transmit_frame(id, batch);
+                    self.schedule_again(id);
                 }
             }
         }
@@ -188,14 +195,14 @@ impl Connection {
             self.transmit_turn(id, batch);
         }
         while !batch.is_full() {
-            let Some(id) = self.scheduler.bulk.pop_front() else {
+            let Some(id) = self.scheduler.next_turn() else {
                 break;
             };
             self.transmit_turn(id, batch);
         }
     }
 
-    /// One frame of one stream, which then stands in the bulk lane if it has more.
+    /// As many frames of one stream as it has weight. It then stands behind the others if it has more.
     fn transmit_turn(&mut self, id: StreamId, batch: &mut Batch) {
         let Some(entry) = self.streams.get_mut(&id) else {
             return;
@@ -205,7 +212,27 @@ impl Connection {
             self.settle(id);
             return;
         }
-        self.transmit_frame(id, batch);
+        for _ in 0..entry.weight.value() {
+            self.transmit_frame(id, batch);
+            if batch.is_full() || !self.is_send_ready(id) {
+                break;
+            }
+        }
+        self.schedule_again(id);
+    }
+
+    fn is_send_ready(&self, id: StreamId) -> bool {
+        let entry = self.streams.get(&id);
+        entry.is_some_and(|entry| entry.send.is_ready())
+    }
+
+    /// Puts a stream that had its turn behind the others, if it has more.
+    fn schedule_again(&mut self, id: StreamId) {
+        if let Some(entry) = self.streams.get_mut(&id)
+            && entry.send.is_ready()
+        {
+            entry.lane = self.scheduler.enter_again(id, entry.priority);
+        }
     }
 
     fn transmit_frame(&mut self, id: StreamId, batch: &mut Batch) {
@@ -237,6 +264,8 @@ impl Connection {
         if send.state == SendState::Finishing && payload == before {
             flags = flags.with(Flags::FIN);
             send.state = SendState::Finished;
+        } else if payload < before && payload as u64 == send.window.room() {
+            flags = flags.with(Flags::WAITING);
         }
         batch.write(|out| encode_data_header(out, id, flags, metadata.as_deref(), payload));
         let mut missing = payload;
@@ -251,11 +280,6 @@ impl Connection {
             .change(before as u64, (before - payload) as u64);
         self.bytes_sent += payload as u64;
         self.control.earn_data(payload as u64);
-        if send.is_ready() {
-            // Having had a turn, it waits behind the others.
-            entry.lane = Lane::Bulk;
-            self.scheduler.bulk.push_back(id);
-        }
         entry.schedule_control(&mut self.scheduler);
         if payload > 0 && self.has_write_room(id) {
             self.wake_writer(id);
