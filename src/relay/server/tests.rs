@@ -9,6 +9,7 @@ mod emulation;
 mod entity_options;
 mod health;
 mod http;
+mod idle;
 mod limits;
 mod ours;
 mod rendezvous;
