@@ -88,6 +88,10 @@ struct Arguments {
     #[command(flatten)]
     verbosity: common::Verbosity,
 
+    // For everything but the API server.
+    #[command(flatten)]
+    proxy: common::ProxyArguments,
+
     #[command(flatten)]
     callers: callers::CallerArguments,
 
@@ -117,14 +121,22 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         arguments.kubeconfig.as_deref(),
         arguments.context.as_deref(),
     )?;
-    let identity = arguments.identity.credential(arguments.callers.entra())?;
+    arguments.proxy.check();
+    let proxy = arguments.proxy.settings()?.unwrap_or_default();
+    let identity = arguments
+        .identity
+        .credential(arguments.callers.entra(), &proxy)?;
     let (hybrid_connection, credential) = arguments.relay.place(identity.as_ref())?;
-    let connector = arguments.relay.connector()?;
+    let connector = arguments.relay.connector(&proxy)?;
 
     let audit_log = audit_log(arguments.audit_log.as_deref())?;
     let mut builder = arguments
         .callers
-        .apply(Agent::builder(api_server.clone()), identity.as_ref())?
+        .apply(
+            Agent::builder(api_server.clone()),
+            identity.as_ref(),
+            &proxy,
+        )?
         .redirects(match arguments.redirects {
             Redirects::PassOn => RedirectPolicy::PassOn,
             Redirects::Refuse => RedirectPolicy::Refuse,
@@ -138,7 +150,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     agent.check_api_server().await?;
 
     common::progress(format_args!("registering at {hybrid_connection}"));
-    let listener = RelayListener::start(connector, hybrid_connection, credential);
+    let options = arguments.relay.options();
+    let listener = RelayListener::start_with(connector, hybrid_connection, credential, options);
     tokio::select! {
         online = listener.online() => online?,
         () = common::stop_requested() => return Ok(ExitCode::SUCCESS),

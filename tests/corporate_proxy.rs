@@ -1,5 +1,7 @@
 //! A relay that is reached only by way of a corporate proxy, which alone knows the relay's name.
 
+mod support;
+
 use std::sync::{Arc, Mutex};
 
 use arc_cluster_connect::{
@@ -9,6 +11,10 @@ use arc_cluster_connect::{
         ConnectionString, RelayListener, RelaySender, SasRule,
         server::{RelayServer, Rights},
     },
+};
+use support::{
+    installation::Installation,
+    programs::{self, Program},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -26,6 +32,9 @@ struct Bed {
     relay: RelayServer,
     connector: Connector,
     connection: ConnectionString,
+    /// What they are made of, for programs.
+    certificate: String,
+    text: String,
 }
 
 impl Bed {
@@ -55,6 +64,8 @@ impl Bed {
             relay,
             connector: Connector::new(roots).unwrap(),
             connection: ConnectionString::parse(&text).unwrap(),
+            certificate,
+            text,
         }
     }
 
@@ -233,5 +244,111 @@ async fn an_exempt_relay_is_dialled_straight() {
     let error = bed.sender(&proxy).connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
     assert!(!error.to_string().contains("proxy"), "{error}");
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+/// A cluster, and the files that an agent at the relay of `bed` reads.
+async fn installation(bed: &Bed) -> Installation {
+    let installation = Installation::prepare().await;
+    installation.write("relay", &bed.text);
+    installation.write("ca", &bed.certificate);
+    installation
+}
+
+/// The agent, with `flags` for the proxy and `variables` in its environment.
+fn agent(
+    installation: &Installation,
+    flags: &[&str],
+    variables: &[(&str, &str)],
+) -> tokio::process::Command {
+    let file = |name: &str| installation.argument(name);
+    let mut command = programs::command(
+        "arc-agent",
+        &[
+            "--connection-string-file",
+            &file("relay"),
+            "--relay-ca",
+            &file("ca"),
+            "--kubeconfig",
+            &file("cluster"),
+            "--allow-service-account-tokens",
+        ],
+    );
+    for name in ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name);
+        command.env_remove(name.to_lowercase());
+    }
+    command.args(flags).envs(variables.iter().copied());
+    command
+}
+
+/// The agent registers through the proxy, and answers a caller through it.
+async fn agent_behind(
+    bed: &Bed,
+    proxy: &ProxySettings,
+    flags: &[&str],
+    variables: &[(&str, &str)],
+) -> programs::Ended {
+    let installation = installation(bed).await;
+    let command = agent(&installation, flags, variables);
+    let agent = Program::start_command("arc-agent", installation.directory(), command).await;
+    bed.sender(proxy).connect().await.unwrap();
+    agent.terminate().await
+}
+
+#[tokio::test]
+async fn the_agent_through_an_http_proxy_with_a_password() {
+    let bed = Bed::start().await;
+    let (port, asked) = http_proxy(bed.port()).await;
+    let url = format!("http://jane:p%40ss@127.0.0.1:{port}");
+    let proxy = ProxySettings::parse(&url).unwrap();
+    let from_environment = (["--https-proxy", "env"], [("HTTPS_PROXY", &*url)]);
+    let ended = agent_behind(&bed, &proxy, &from_environment.0, &from_environment.1).await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+    assert_all_went_through(&asked, bed.port());
+
+    // On the command line others can see it.
+    let ended = agent_behind(&bed, &proxy, &["--https-proxy", &url], &[]).await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("a proxy's password on the command line")
+    );
+    assert!(!ended.stderr.contains("p%40ss") && !ended.stderr.contains("p@ss"));
+    assert_all_went_through(&asked, bed.port());
+}
+
+#[tokio::test]
+async fn the_agent_through_a_socks_proxy_that_resolves_the_name() {
+    let bed = Bed::start().await;
+    let (port, asked) = socks_proxy(bed.port()).await;
+    let url = format!("socks5h://127.0.0.1:{port}");
+    let proxy = ProxySettings::parse(&url).unwrap();
+    let ended = agent_behind(&bed, &proxy, &["--https-proxy", &url], &[]).await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert_all_went_through(&asked, bed.port());
+}
+
+#[tokio::test]
+async fn an_agent_whose_proxy_does_not_take_it_says_what_to_do() {
+    let bed = Bed::start().await;
+    let installation = installation(&bed).await;
+    let (port, asked) = http_proxy(bed.port()).await;
+    let url = format!("http://127.0.0.1:{port}");
+    let ended = programs::run_command(agent(&installation, &["--https-proxy", &url], &[])).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("wants a user"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("user:password@"), "{}", ended.stderr);
+
+    for flags in [
+        &["--https-proxy", "gopher://proxy.corp"][..],
+        &["--no-proxy", ".corp.invalid"],
+    ] {
+        let ended = programs::run_command(agent(&installation, flags, &[])).await;
+        assert!(!ended.status.success(), "{ended:?}");
+        assert!(ended.stderr.contains("proxy"), "{}", ended.stderr);
+    }
     assert!(asked.lock().unwrap().is_empty());
 }

@@ -9,7 +9,7 @@ use arc_cluster_connect::{
         StreamLifetime,
     },
     auth::AzureCredential,
-    net::TrustRoots,
+    net::{ProxySettings, TrustRoots},
 };
 use clap::Args;
 
@@ -75,8 +75,9 @@ impl CallerArguments {
         &self,
         mut builder: AgentBuilder,
         identity: Option<&AzureCredential>,
+        proxy: &ProxySettings,
     ) -> Result<AgentBuilder> {
-        let entra = self.entra.authenticator(identity)?;
+        let entra = self.entra.authenticator(identity, proxy)?;
         let acts_for_callers = entra.is_some() || self.oidc_issuer.is_some();
         if !self.allow_service_account_tokens && !acts_for_callers {
             return Err(Error::new(
@@ -91,7 +92,7 @@ impl CallerArguments {
             builder = builder.authenticator(entra);
         }
         if let (Some(issuer), Some(audience)) = (&self.oidc_issuer, &self.oidc_audience) {
-            builder = builder.authenticator(self.openid(issuer, audience)?);
+            builder = builder.authenticator(self.openid(issuer, audience, proxy)?);
         }
         if acts_for_callers {
             builder = builder.agent_credential(self.credential()?);
@@ -114,8 +115,13 @@ impl CallerArguments {
         Ok(builder)
     }
 
-    fn openid(&self, issuer: &str, audience: &str) -> Result<OpenIdAuthenticator> {
-        let mut builder = OpenIdAuthenticator::builder(issuer, audience);
+    fn openid(
+        &self,
+        issuer: &str,
+        audience: &str,
+        proxy: &ProxySettings,
+    ) -> Result<OpenIdAuthenticator> {
+        let mut builder = OpenIdAuthenticator::builder(issuer, audience).proxy(proxy.clone());
         if let Some(claim) = &self.oidc_username_claim {
             builder = builder.username_claim(claim);
         }

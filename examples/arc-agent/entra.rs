@@ -10,6 +10,7 @@ use arc_cluster_connect::{
     },
     arm::ConnectedClusterId,
     auth::AzureCredential,
+    net::ProxySettings,
 };
 use clap::{Args, ValueEnum};
 
@@ -142,12 +143,13 @@ impl EntraArguments {
     pub fn authenticator(
         &self,
         identity: Option<&AzureCredential>,
+        proxy: &ProxySettings,
     ) -> Result<Option<EntraAuthenticator>> {
         let Some(tenant) = &self.entra_tenant else {
             return Ok(None);
         };
         let mut builder = EntraAuthenticator::builder(TenantId::parse(tenant)?)
-            .connector(common::connector(self.entra_ca.as_deref())?)
+            .connector(common::connector(self.entra_ca.as_deref())?.with_proxy(proxy.clone()))
             .object_id(match self.entra_object_id {
                 ObjectIdKey::Oid => EntraObjectId::Oid,
                 ObjectIdKey::WithDomain => EntraObjectId::WithDomain,

@@ -6,6 +6,7 @@ use arc_cluster_connect::{
     Error, ErrorKind, Result,
     agent::{Cloud, TenantId},
     auth::{AzureCredential, ClientId, CredentialSettings, ManagedIdentity},
+    net::ProxySettings,
 };
 use clap::{Args, ValueEnum};
 
@@ -57,12 +58,16 @@ enum Method {
 
 impl IdentityArguments {
     /// The credential, if one is asked for. What is not said here is as for the callers.
-    pub fn credential(&self, callers: &EntraArguments) -> Result<Option<AzureCredential>> {
+    pub fn credential(
+        &self,
+        callers: &EntraArguments,
+        proxy: &ProxySettings,
+    ) -> Result<Option<AzureCredential>> {
         let Some(method) = self.identity else {
             return Ok(None);
         };
         self.check_files(method)?;
-        let settings = self.settings(callers)?;
+        let settings = self.settings(callers, proxy)?;
         let credential = match method {
             Method::ClientSecret => {
                 let file = required(&self.identity_secret_file, "--identity-secret-file FILE")?;
@@ -116,10 +121,15 @@ impl IdentityArguments {
         Ok(())
     }
 
-    fn settings(&self, callers: &EntraArguments) -> Result<CredentialSettings> {
+    fn settings(
+        &self,
+        callers: &EntraArguments,
+        proxy: &ProxySettings,
+    ) -> Result<CredentialSettings> {
         let ca = self.identity_ca.as_deref().or(callers.ca());
         let authority = self.identity_authority.as_deref().or(callers.authority());
-        let settings = CredentialSettings::new(common::connector(ca)?);
+        let connector = common::connector(ca)?.with_proxy(proxy.clone());
+        let settings = CredentialSettings::new(connector);
         Ok(settings.with_cloud(match authority {
             Some(authority) => cloud(authority)?,
             None => Cloud::public(),

@@ -1,12 +1,12 @@
 //! Where the agent listens, and what it shows there: a connection string, or its own identity.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_cluster_connect::{
     Error, ErrorKind, Result,
     auth::AzureCredential,
-    net::{Connector, Endpoint, Security},
-    relay::{HybridConnection, RelayCredential},
+    net::{Connector, Endpoint, ProxySettings, Security},
+    relay::{HybridConnection, ListenerOptions, RelayCredential},
 };
 use clap::Args;
 use http::Uri;
@@ -31,7 +31,20 @@ pub struct RelayPlace {
     /// Hybrid connection at that relay
     #[arg(long, value_name = "NAME", requires = "relay")]
     hybrid_connection: Option<String>,
+
+    /// How long the hybrid connection may not exist, at the start or later, before the agent takes that for an answer: one
+    /// that was made a moment ago is there after 30 to 90 seconds. An agent that is about to start ends then
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 120,
+        value_parser = clap::value_parser!(u64).range(..=MAX_PATIENCE)
+    )]
+    patience: u64,
 }
+
+/// In seconds: a day, after which nobody believes that it is about to appear.
+const MAX_PATIENCE: u64 = 24 * 60 * 60;
 
 impl RelayPlace {
     /// The hybrid connection, and the credential for it.
@@ -52,9 +65,14 @@ impl RelayPlace {
         ))
     }
 
-    /// A connector that trusts the platform and `--relay-ca`.
-    pub fn connector(&self) -> Result<Connector> {
-        self.connection.connector()
+    /// A connector that trusts the platform and `--relay-ca`, and dials through `proxy`.
+    pub fn connector(&self, proxy: &ProxySettings) -> Result<Connector> {
+        Ok(self.connection.connector()?.with_proxy(proxy.clone()))
+    }
+
+    /// How the agent listens there.
+    pub fn options(&self) -> ListenerOptions {
+        ListenerOptions::new().patience(Duration::from_secs(self.patience))
     }
 }
 

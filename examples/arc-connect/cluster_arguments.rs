@@ -84,19 +84,8 @@ pub struct NetworkArguments {
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     relay_ca: Option<PathBuf>,
 
-    /// Corporate proxy to dial through: http://HOST:PORT, https://… or socks5h://…; `env` takes HTTPS_PROXY, ALL_PROXY and
-    /// NO_PROXY from the environment, which is also the place for a proxy's password
-    #[arg(long, value_name = "URL", help_heading = "Network")]
-    https_proxy: Option<String>,
-
-    /// What to dial straight: names, domains and networks, separated by commas
-    #[arg(
-        long,
-        value_name = "LIST",
-        requires = "https_proxy",
-        help_heading = "Network"
-    )]
-    no_proxy: Option<String>,
+    #[command(flatten)]
+    proxy: common::ProxyArguments,
 }
 
 /// Where a cluster is.
@@ -169,7 +158,7 @@ impl ClusterArguments {
 
     /// The corporate proxy that was named, if one was.
     pub fn proxy(&self) -> Result<Option<ProxySettings>> {
-        self.network.proxy()
+        self.network.proxy.settings()
     }
 
     /// A connector that everything is dialled with.
@@ -216,33 +205,11 @@ impl NetworkArguments {
     /// A connector that trusts the platform and `--relay-ca`, and dials through `--https-proxy`.
     pub fn connector(&self) -> Result<Connector> {
         let connector = common::connector(self.relay_ca.as_deref())?;
-        if self
-            .https_proxy
-            .as_deref()
-            .is_some_and(|url| url.contains('@'))
-        {
-            common::warn(
-                "a proxy's password on the command line can be seen in process lists and shell history; \
-                 set HTTPS_PROXY and pass --https-proxy env",
-            );
-        }
-        Ok(match self.proxy()? {
+        self.proxy.check();
+        Ok(match self.proxy.settings()? {
             Some(proxy) => connector.with_proxy(proxy),
             None => connector,
         })
-    }
-
-    /// `--https-proxy` and `--no-proxy`.
-    fn proxy(&self) -> Result<Option<ProxySettings>> {
-        let proxy = match self.https_proxy.as_deref() {
-            None => return Ok(None),
-            Some("env") => ProxySettings::from_environment()?,
-            Some(url) => ProxySettings::parse(url)?,
-        };
-        Ok(Some(match &self.no_proxy {
-            Some(rules) => proxy.with_no_proxy(rules),
-            None => proxy,
-        }))
     }
 }
 

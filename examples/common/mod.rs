@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each program uses a part of this")]
 
+mod corporate_proxy;
 mod ready_file;
 mod report;
 
@@ -18,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 #[allow(unused_imports, reason = "each program uses a part of this")]
 pub use self::{
+    corporate_proxy::ProxyArguments,
     ready_file::write_ready_file,
     report::{failure, note, printable, progress, warn, with_patience},
 };

@@ -13,7 +13,7 @@ mod stream;
 mod tls;
 mod transport;
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 pub use proxy::ProxySettings;
 pub use stream::NetStream;
@@ -81,8 +81,18 @@ impl Endpoint {
         self.host.eq_ignore_ascii_case("localhost")
             || self
                 .host
-                .parse::<std::net::IpAddr>()
+                .parse::<IpAddr>()
                 .is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// Loopback, or a link-local address (RFC 3927, RFC 4291): nothing that a router forwards. No name but `localhost`,
+/// which RFC 6761 keeps from the DNS.
+fn is_on_this_link(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

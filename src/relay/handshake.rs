@@ -4,6 +4,7 @@
 //! libraries drop.
 
 use std::{
+    borrow::Cow,
     future::{Future, poll_fn},
     pin::pin,
 };
@@ -19,10 +20,12 @@ use http::{
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1, ext::ReasonPhrase};
 use hyper_util::rt::TokioIo;
+use percent_encoding::utf8_percent_encode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     RelayToken,
+    rendezvous::QUERY_ESCAPES,
     websocket::{
         Role, WebSocket,
         handshake::{VERSION, accept_key, new_key},
@@ -40,8 +43,18 @@ pub(super) struct Upgrade<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) target: &'a str,
     pub(super) token: Option<&'a RelayToken>,
+    pub(super) token_place: TokenPlace,
     /// What rides along; the handshake's own headers win over it.
     pub(super) headers: &'a HeaderMap,
+}
+
+/// Where the token is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenPlace {
+    /// `ServiceBusAuthorization`.
+    Header,
+    /// `sb-hc-token`.
+    Query,
 }
 
 /// Who asks, which decides what a refusal means.
@@ -124,7 +137,7 @@ impl Upgrade<'_> {
         ))
     }
 
-    fn request(&self, key: &str) -> Result<Request<Empty<Bytes>>> {
+    pub(super) fn request(&self, key: &str) -> Result<Request<Empty<Bytes>>> {
         let unusable = |error: http::Error| {
             Error::new(
                 ErrorKind::InvalidInput,
@@ -132,9 +145,19 @@ impl Upgrade<'_> {
             )
             .with_source(error)
         };
+        let (in_header, in_query) = match self.token_place {
+            TokenPlace::Header => (self.token, None),
+            TokenPlace::Query => (None, self.token),
+        };
+        let mut target = Cow::from(self.target);
+        if let Some(token) = in_query {
+            let escaped = utf8_percent_encode(token.secret(), QUERY_ESCAPES);
+            let separator = if target.contains('?') { '&' } else { '?' };
+            target = format!("{target}{separator}sb-hc-token={escaped}").into();
+        }
         let mut request = Request::builder()
             .method(Method::GET)
-            .uri(self.target)
+            .uri(&*target)
             .body(Empty::new())
             .map_err(unusable)?;
         let headers = request.headers_mut();
@@ -150,7 +173,7 @@ impl Upgrade<'_> {
         headers
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(AGENT));
-        if let Some(token) = self.token {
+        if let Some(token) = in_header {
             let mut value = text(token.secret()).map_err(unusable)?;
             value.set_sensitive(true);
             headers.insert(SERVICE_BUS_AUTHORIZATION, value);
@@ -173,6 +196,11 @@ impl Upgrade<'_> {
 /// The relay's texts have the form `<text>. TrackingId:<id>, SystemTracker:<entity>, Timestamp:<time>`.
 fn refusal(party: Party, endpoint: &Endpoint, status: StatusCode, reason: &str) -> Error {
     let (kind, help) = match status.as_u16() {
+        // The relay has no status of its own for it.
+        403 | 429 if contains_ignoring_case(reason, "maximumlistenersperendpoint") => (
+            ErrorKind::LimitReached,
+            "25 listeners are connected to this hybrid connection already: stop one of them",
+        ),
         401 | 403 => (ErrorKind::Unauthorized, unauthorized_help(party, reason)),
         404 => (ErrorKind::NotFound, not_found_help(party, reason)),
         408 | 504 => (

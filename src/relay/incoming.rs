@@ -3,19 +3,23 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::SEC_WEBSOCKET_PROTOCOL};
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use tracing::debug;
 
 use super::{
     RelayStream,
     control::Accept,
-    handshake::{Party, Upgrade},
+    handshake::{Party, TokenPlace, Upgrade},
     rendezvous::Rendezvous,
     websocket::WebSocket,
 };
 use crate::{
     Error, ErrorKind, Result,
-    net::{Alpn, Connector, NetStream},
+    net::{Alpn, Connector, Endpoint, NetStream},
 };
 
 /// A sender that waits. The relay lets it wait for 30 s at most.
@@ -35,14 +39,19 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Dialler {
     connector: Connector,
-    background_rejections: Arc<Semaphore>,
+    /// Those that the owner makes.
+    dials: Semaphore,
+    background_rejections: Semaphore,
+    background_line: Arc<Semaphore>,
 }
 
 impl Dialler {
     pub(super) fn new(connector: Connector) -> Self {
         Self {
             connector,
-            background_rejections: Arc::new(Semaphore::new(MAX_BACKGROUND_REJECTIONS)),
+            dials: Semaphore::new(MAX_DIALS),
+            background_rejections: Semaphore::new(MAX_BACKGROUND_REJECTIONS),
+            background_line: Arc::new(Semaphore::new(MAX_BACKGROUND_LINE)),
         }
     }
 }
@@ -84,11 +93,18 @@ impl IncomingConnection {
     ///
     /// # Errors
     /// As [`Connector::connect`]; [`ErrorKind::Unauthorized`] or [`ErrorKind::NotFound`] when the sender has gone;
-    /// [`ErrorKind::Timeout`] after 20 s.
+    /// [`ErrorKind::Timeout`] after 20 s; [`ErrorKind::LimitReached`] when for 20 s so many other answers were under way
+    /// that this one had to wait, and the sender is turned away.
+    ///
+    /// # Limits
+    /// A listener makes 64 answers at the same time, rejections among them; the others wait their turn.
     ///
     /// # Cancel safety
-    /// A dropped future gives the sender up.
+    /// A dropped future gives the sender up; before its turn, by a rejection.
     pub async fn accept(mut self) -> Result<RelayStream> {
+        let dialler = Arc::clone(&self.waiting().dialler);
+        // Until it is its turn, the sender is rejected when this ends.
+        let _turn = turn(&dialler.dials).await?;
         let waiting = self.take();
         let mut headers = HeaderMap::new();
         if let Some(protocol) = first_protocol(&waiting.accept.headers) {
@@ -108,6 +124,8 @@ impl IncomingConnection {
     /// # Cancel safety
     /// A dropped future leaves the sender waiting until the relay gives up.
     pub async fn reject(mut self, status: StatusCode, reason: &str) -> Result<()> {
+        let dialler = Arc::clone(&self.waiting().dialler);
+        let _turn = turn(&dialler.dials).await?;
         self.take().reject(status, reason).await
     }
 
@@ -165,22 +183,28 @@ impl Waiting {
         }
     }
 
-    fn reject_in_background(self, status: StatusCode, reason: &'static str) {
-        let permits = Arc::clone(&self.dialler.background_rejections);
-        // Without a runtime, or with too much to do already, the sender waits until the relay gives up.
-        let (Ok(runtime), Ok(permit)) = (Handle::try_current(), permits.try_acquire_owned()) else {
+    fn reject_in_background(mut self, status: StatusCode, reason: &'static str) {
+        let line = Arc::clone(&self.dialler.background_line);
+        // Without a runtime, or with too many in line already, the sender waits until the relay gives up.
+        let (Ok(runtime), Ok(place)) = (Handle::try_current(), line.try_acquire_owned()) else {
             debug!(id = self.accept.id, "left a sender without an answer");
             return;
         };
+        // What stands in line is to be small.
+        self.accept.headers = HeaderMap::new();
         runtime.spawn(async move {
-            if let Err(error) = self.reject(status, reason).await {
+            let rejection = async {
+                let _turn = turn(&self.dialler.background_rejections).await?;
+                self.reject(status, reason).await
+            };
+            if let Err(error) = rejection.await {
                 debug!(
                     id = self.accept.id,
                     error = error.report(),
                     "could not reject a sender"
                 );
             }
-            drop(permit);
+            drop(place);
         });
     }
 
@@ -197,15 +221,8 @@ impl Waiting {
                 .connect(endpoint, Alpn::Http1)
                 .await?;
             let peer = stream.peer_addr().ok();
-            let upgrade = Upgrade {
-                party: Party::Accept,
-                endpoint,
-                target,
-                // The id in the address is all that is needed, and a token would go to a host that the relay chose.
-                token: None,
-                headers,
-            };
-            Ok((upgrade.perform(stream).await?, peer))
+            let socket = answer(endpoint, target, headers).perform(stream).await?;
+            Ok((socket, peer))
         };
         timeout(ACCEPT_LIMIT, attempt).await.unwrap_or_else(|_| {
             Err(Error::new(
@@ -214,6 +231,36 @@ impl Waiting {
             )
             .with_help("check that a firewall lets connections to the relay's nodes through"))
         })
+    }
+}
+
+/// A listener's answer to a sender. The id in the address is all that is needed, and a token would go to a host that
+/// the relay chose.
+pub(super) fn answer<'a>(
+    endpoint: &'a Endpoint,
+    target: &'a str,
+    headers: &'a HeaderMap,
+) -> Upgrade<'a> {
+    Upgrade {
+        party: Party::Accept,
+        endpoint,
+        target,
+        token: None,
+        token_place: TokenPlace::Header,
+        headers,
+    }
+}
+
+/// Waits for one of the `turns`, for as long as a dial may take: later the sender is all but gone.
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>> {
+    match timeout(ACCEPT_LIMIT, turns.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        // They are never closed.
+        Ok(Err(_)) | Err(_) => Err(Error::new(
+            ErrorKind::LimitReached,
+            format!("too many senders are being answered: none was done within {ACCEPT_LIMIT:?}"),
+        )
+        .with_help("check that the relay's nodes can be reached, and how many senders there are")),
     }
 }
 
@@ -231,5 +278,12 @@ const ANSWERED_ONCE: &str =
 /// As Microsoft's clients have it: within the relay's 30 s, with time left for the announcement to arrive.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(20);
 
-/// A flood of senders must not make a flood of sockets here; those beyond wait until the relay turns them away.
+/// A flood of senders must not make a flood of sockets here. As many as may wait for the listener's owner.
+pub(super) const MAX_DIALS: usize = 64;
+
+/// Beside those of the owner, whom they must not hold up.
 pub(super) const MAX_BACKGROUND_REJECTIONS: usize = 16;
+
+/// Rejections under way and in line; an address takes up to 8 KiB. At a rejection in 100 ms the last one is made within
+/// two seconds. Senders beyond these wait until the relay turns them away.
+pub(super) const MAX_BACKGROUND_LINE: usize = 256;

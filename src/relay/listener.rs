@@ -10,8 +10,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HybridConnection, IncomingConnection, ListenerState, ListenerStates, RelayCredential,
-    registration::{CLOSE_LIMIT, INCOMING_QUEUE, Registration, WallClock},
+    HybridConnection, IncomingConnection, ListenerOptions, ListenerState, ListenerStates,
+    RelayCredential,
+    incoming::Dialler,
+    registration::{CLOSE_LIMIT, INCOMING_QUEUE, Listening, Registration, WallClock},
     status::StateBoard,
 };
 use crate::{Error, ErrorKind, Result, net::Connector};
@@ -31,8 +33,8 @@ use crate::{Error, ErrorKind, Result, net::Connector};
 /// if the registration has it. No token is sent there.
 ///
 /// # Limits
-/// 64 senders wait for [`accept`](Self::accept) at most; more are rejected with status 503. An announcement of more
-/// than 64 KiB is ignored.
+/// 64 senders wait for [`accept`](Self::accept) at most; more are rejected with status 503. 64 answers are made at the same
+/// time, and 16 rejections beside them. An announcement of more than 64 KiB is ignored.
 ///
 /// ```no_run
 /// use arc_cluster_connect::{
@@ -64,7 +66,8 @@ pub struct RelayListener {
 }
 
 impl RelayListener {
-    /// Starts to listen on `hybrid_connection`. Returns at once; see [`online`](Self::online).
+    /// Starts to listen on `hybrid_connection`, as [`ListenerOptions::new`] has it. Returns at once; see
+    /// [`online`](Self::online).
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -73,15 +76,11 @@ impl RelayListener {
         hybrid_connection: HybridConnection,
         credential: RelayCredential,
     ) -> Self {
-        let clock = Arc::new(SystemTime::now);
-        Self::start_with(connector, hybrid_connection, credential, clock, 1)
+        let options = ListenerOptions::new();
+        Self::start_with(connector, hybrid_connection, credential, options)
     }
 
-    /// As [`start`](Self::start), with two control channels at all times: even one that the relay cuts without warning
-    /// leaves the other, and no sender finds nobody.
-    ///
-    /// Azure counts, and bills, each control channel as a listener, and admits 25 to a hybrid connection. Without this
-    /// only an unexpected cut makes a gap of some hundred milliseconds: the daily one is forestalled.
+    /// As [`start`](Self::start), with two control channels at all times: see [`ListenerOptions::redundant`].
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -90,34 +89,51 @@ impl RelayListener {
         hybrid_connection: HybridConnection,
         credential: RelayCredential,
     ) -> Self {
-        let clock = Arc::new(SystemTime::now);
-        Self::start_with(connector, hybrid_connection, credential, clock, 2)
+        let options = ListenerOptions::new().redundant();
+        Self::start_with(connector, hybrid_connection, credential, options)
     }
 
-    pub(super) fn start_with(
+    /// As [`start`](Self::start), in the way that `options` say.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_with(
         connector: Connector,
         hybrid_connection: HybridConnection,
         credential: RelayCredential,
+        options: ListenerOptions,
+    ) -> Self {
+        let clock = Arc::new(SystemTime::now);
+        Self::start_at(connector, hybrid_connection, credential, options, clock)
+    }
+
+    /// With another clock for its tokens.
+    pub(super) fn start_at(
+        connector: Connector,
+        hybrid_connection: HybridConnection,
+        credential: RelayCredential,
+        options: ListenerOptions,
         clock: WallClock,
-        channels: usize,
     ) -> Self {
         let connector = connector.for_relay();
         let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
-        let states = Arc::new(StateBoard::new(channels));
+        let states = Arc::new(StateBoard::new(options.channels));
         let state = states.subscribe();
         let stop = CancellationToken::new();
+        let listening = Listening {
+            dialler: Arc::new(Dialler::new(connector.clone())),
+            connector,
+            hybrid_connection: hybrid_connection.clone(),
+            credential,
+            options,
+            clock,
+            incoming: incoming_sender,
+            states,
+            stop: stop.clone(),
+        };
         let mut tasks = JoinSet::new();
-        for channel in 0..channels {
-            let registration = Registration::new(
-                connector.clone(),
-                hybrid_connection.clone(),
-                credential.clone(),
-                Arc::clone(&clock),
-                incoming_sender.clone(),
-                (Arc::clone(&states), channel),
-                stop.clone(),
-            );
-            tasks.spawn(registration.run());
+        for channel in 0..options.channels {
+            tasks.spawn(Registration::new(listening.clone(), channel).run());
         }
         Self {
             hybrid_connection,
@@ -137,8 +153,8 @@ impl RelayListener {
     ///
     /// # Errors
     /// Why the last attempt failed, if trying again can not help: the credential was refused, the hybrid connection
-    /// does not exist, or the peer is no relay. The listener goes on trying all the same, once in half a minute,
-    /// because an operator may put it right.
+    /// has not existed for as long as the listener's [patience](ListenerOptions::patience) goes, or the peer is no
+    /// relay. The listener goes on trying all the same, once in half a minute, because an operator may put it right.
     ///
     /// # Cancel safety
     /// Cancel-safe.
@@ -147,7 +163,7 @@ impl RelayListener {
         loop {
             match &*state.borrow_and_update() {
                 ListenerState::Online => return Ok(()),
-                ListenerState::Waiting { reason, .. } if is_persistent(reason) => {
+                ListenerState::Waiting { reason, .. } if !reason.is_retryable() => {
                     return Err(Error::repeated(reason, reason.to_string()));
                 }
                 ListenerState::Waiting { .. } | ListenerState::Connecting => {}
@@ -184,12 +200,4 @@ impl RelayListener {
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         let _ = timeout(CLOSE_LIMIT, ended).await;
     }
-}
-
-/// Whether somebody has to change something before a registration can succeed.
-///
-/// A 404 is retryable for a sender ("no listener at the moment"); for a listener it means that the hybrid connection
-/// does not exist.
-pub(super) fn is_persistent(error: &Error) -> bool {
-    !error.is_retryable() || error.kind() == ErrorKind::NotFound
 }

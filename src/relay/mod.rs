@@ -22,12 +22,13 @@ mod address;
 mod connection_string;
 mod control;
 mod credential;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod handshake;
 mod incoming;
 mod keep_alive;
 mod listener;
+mod listener_options;
 mod registration;
 mod rendezvous;
 #[cfg_attr(
@@ -54,6 +55,7 @@ pub use connection_string::ConnectionString;
 pub use credential::{RelayCredential, RelayGrant, RelayToken, RelayTokenSource};
 pub use incoming::IncomingConnection;
 pub use listener::RelayListener;
+pub use listener_options::ListenerOptions;
 pub use sas::SasRule;
 pub use sender::RelaySender;
 pub use status::{ListenerState, ListenerStates};

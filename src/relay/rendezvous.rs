@@ -138,7 +138,8 @@ const MAX_ADDRESS: usize = 8 * 1024;
 /// Characters of a rejection's reason, which becomes an HTTP reason phrase.
 const MAX_REASON: usize = 256;
 
-const QUERY_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
+/// For what becomes a value in a query.
+pub(super) const QUERY_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')

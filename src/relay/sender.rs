@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     HybridConnection, RelayCredential, RelayGrant, RelayStream,
     credential::Renewable,
-    handshake::{Party, Upgrade},
+    handshake::{Party, TokenPlace, Upgrade},
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -46,6 +46,7 @@ pub struct RelaySender {
     hybrid_connection: HybridConnection,
     credential: RelayCredential,
     headers: HeaderMap,
+    token_place: TokenPlace,
 }
 
 impl RelaySender {
@@ -60,6 +61,7 @@ impl RelaySender {
             hybrid_connection,
             credential,
             headers: HeaderMap::new(),
+            token_place: TokenPlace::Header,
         }
     }
 
@@ -68,6 +70,14 @@ impl RelaySender {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// Shows the token in the query of the request (`sb-hc-token`) and not in a header, for a way to the relay that
+    /// lets no unknown header through. Whoever logs request lines there logs the token.
+    #[must_use]
+    pub fn with_token_in_query(mut self) -> Self {
+        self.token_place = TokenPlace::Query;
         self
     }
 
@@ -201,6 +211,7 @@ impl RelaySender {
             endpoint,
             target: &target,
             token: Some(grant.token()),
+            token_place: self.token_place,
             headers: &self.headers,
         }
         .perform(stream)

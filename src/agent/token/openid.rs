@@ -26,7 +26,7 @@ use crate::{
         IdentityRules, RefreshCounts, RejectReason,
     },
     clock::Clock,
-    net::{Connector, HttpClient, TrustRoots},
+    net::{Connector, HttpClient, ProxySettings, TrustRoots},
 };
 
 /// The claim that stays the same for the life of an account, and is never given to another one.
@@ -62,6 +62,7 @@ pub struct OpenIdAuthenticatorBuilder {
     skew: Duration,
     max_lifetime: Duration,
     trust_roots: TrustRoots,
+    proxy: ProxySettings,
     clock: Clock,
 }
 
@@ -114,6 +115,7 @@ impl OpenIdAuthenticator {
             skew: DEFAULT_SKEW,
             max_lifetime: DEFAULT_MAX_LIFETIME,
             trust_roots: TrustRoots::platform(),
+            proxy: ProxySettings::direct(),
             clock: Clock::system(),
         }
     }
@@ -267,6 +269,13 @@ impl OpenIdAuthenticatorBuilder {
         self
     }
 
+    /// Sets the corporate proxy through which the issuer is asked; none unless this is called.
+    #[must_use]
+    pub fn proxy(mut self, proxy: ProxySettings) -> Self {
+        self.proxy = proxy;
+        self
+    }
+
     /// Sets the rules that each identity has to follow.
     #[must_use]
     pub fn identity_rules(mut self, rules: IdentityRules) -> Self {
@@ -321,7 +330,8 @@ impl OpenIdAuthenticatorBuilder {
             "{}/.well-known/openid-configuration",
             self.issuer.trim_end_matches('/')
         );
-        let http = HttpClient::new(Connector::new(self.trust_roots)?);
+        let connector = Connector::new(self.trust_roots)?.with_proxy(self.proxy);
+        let http = HttpClient::new(connector);
         let discovery = Discovery::new(http, url, self.issuer.clone(), KeyHosts::Any);
         let keys = KeyStore::new(Box::new(discovery));
         Ok(OpenIdAuthenticator {

@@ -1,12 +1,10 @@
 //! [`Target`]: where a URL leads, and which URLs are followed at all.
 
-use std::net::IpAddr;
-
 use http::Uri;
 
 use crate::{
     Error, ErrorKind, Result,
-    net::{Endpoint, Security},
+    net::{Endpoint, Security, is_on_this_link},
 };
 
 /// Whether an `http` URL may be asked.
@@ -52,7 +50,7 @@ impl Target {
         if host.is_empty() {
             return Err(invalid("has no host"));
         }
-        if security == Security::Plain && !is_on_this_machine(host) {
+        if security == Security::Plain && !is_on_this_link(host) {
             return Err(invalid("is plain http and not of this machine"));
         }
         let port = authority.port_u16().unwrap_or(default_port);
@@ -61,16 +59,6 @@ impl Target {
             endpoint: Endpoint::new(host, port, security),
             path: path.parse().map_err(|_| invalid("has a malformed path"))?,
         })
-    }
-}
-
-/// Loopback, or a link-local address (RFC 3927, RFC 4291): nothing that a router forwards. No name but `localhost`,
-/// which RFC 6761 keeps from the DNS.
-fn is_on_this_machine(host: &str) -> bool {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
-        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 

@@ -20,6 +20,7 @@ use self::{
 use super::{
     Alpn, Endpoint, Security, TrustRoots, dial,
     hop::Hop,
+    is_on_this_link,
     tls::TlsConnector,
     transport::{Transport, Wire},
 };
@@ -38,7 +39,8 @@ use crate::{Error, ErrorKind, Result};
 /// authentication, or as SOCKS has it (RFC 1929), and never shown. Other kinds of authentication (NTLM, Kerberos) are not
 /// supported.
 ///
-/// A target that is `localhost` or a loopback address is never asked of a proxy. Cheap to clone.
+/// A target that is `localhost`, a loopback address or a link-local one, such as that of a machine's managed identity, is
+/// never asked of a proxy. Cheap to clone.
 ///
 /// # Limits
 /// A proxy has 15 s to open the way, once it is connected to; 16 KiB for the head of its answer. The body of a refusal is
@@ -164,7 +166,7 @@ impl ProxySettings {
 
     fn address_for(&self, target: &Endpoint) -> Option<&ProxyAddress> {
         let proxy = self.proxy.as_deref()?;
-        (!target.is_loopback() && !self.exempt.covers(target)).then_some(proxy)
+        (!is_on_this_link(&target.host) && !self.exempt.covers(target)).then_some(proxy)
     }
 
     /// Has the proxy of `target`, which must have one, open a way to it. `tls` is the connector's.

@@ -487,7 +487,16 @@ fn whom_the_proxy_stands_before() {
     let by = Some("proxy.corp:3128".to_owned());
     assert_eq!(proxied("contoso.servicebus.windows.net"), by);
     assert_eq!(proxied("2001:db8::1"), by);
-    for host in ["localhost", "127.0.0.1", "::1", "a.internal", "10.1.1.1"] {
+    for host in [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "a.internal",
+        "10.1.1.1",
+        // Where a machine asks for its own identity: no proxy gets there.
+        "169.254.169.254",
+        "fe80::1",
+    ] {
         assert_eq!(proxied(host), None, "{host}");
     }
     let direct = ProxySettings::direct();

@@ -6,6 +6,7 @@ use std::{
 use async_trait::async_trait;
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -14,14 +15,17 @@ use tokio::{
 };
 
 use super::{
-    renewal::{RENEWAL_MARGIN, RENEWAL_RETRY, RENEWAL_TRIES, renewal_delay},
+    channel::{Ended, text},
+    renewal::{RENEWAL_MARGIN, RENEWAL_RETRY, RENEWAL_TRIES, Renewal, renewal_delay},
     *,
 };
 use crate::{
     net::{Endpoint, Security},
     relay::{
-        RelayTokenSource, SasRule, incoming::MAX_BACKGROUND_REJECTIONS, tests::connector,
-        websocket::Role,
+        RelayTokenSource, SasRule,
+        incoming::{MAX_BACKGROUND_REJECTIONS, MAX_DIALS},
+        tests::connector,
+        websocket::{CloseReason, Event, MessageEnd, MessageKind, Outgoing, Role},
     },
 };
 
@@ -44,15 +48,18 @@ impl Channel {
         let (incoming_sender, incoming) = mpsc::channel(INCOMING_QUEUE);
         let states = Arc::new(StateBoard::new(1));
         let stop = CancellationToken::new();
-        let registration = Registration::new(
-            connector(),
+        let listening = Listening {
+            connector: connector(),
             hybrid_connection,
             credential,
-            virtual_clock(),
-            incoming_sender,
-            (states, 0),
-            stop.clone(),
-        );
+            options: ListenerOptions::new(),
+            clock: virtual_clock(),
+            dialler: Arc::new(Dialler::new(connector())),
+            incoming: incoming_sender,
+            states,
+            stop: stop.clone(),
+        };
+        let registration = Registration::new(listening, 0);
         let (ours, theirs) = duplex(256 * 1024);
         let served = tokio::spawn(async move {
             let token = registration.grant().await?.token().clone();
@@ -331,7 +338,7 @@ async fn a_relay_that_closes_or_breaks_the_channel_ends_it() {
         let error = channel.ended().await;
         assert_eq!(error.kind(), kind);
         assert_eq!(error.help().is_some(), help);
-        assert!(error.is_retryable() && !is_persistent(&error));
+        assert!(error.is_retryable());
         if let Some(code) = code {
             let text = error.to_string();
             assert!(
@@ -440,4 +447,89 @@ async fn a_flood_of_senders_makes_few_dials() {
         dials.push(dial.unwrap());
     }
     assert_eq!(dials.len(), MAX_BACKGROUND_REJECTIONS);
+}
+
+/// Fewer are rejected at a time than there are, but each one is.
+#[tokio::test]
+async fn each_sender_of_a_flood_is_answered() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut channel = Channel::open(port);
+    const TOO_MANY: usize = 100;
+    for index in 0..INCOMING_QUEUE + TOO_MANY {
+        let announced = announcement(port, &format!("id{index}"));
+        channel.send(&announced).await;
+    }
+    let mut answered = std::collections::HashSet::new();
+    for _ in 0..TOO_MANY {
+        answered.insert(rejections(&server).await);
+    }
+    assert_eq!(answered.len(), TOO_MANY);
+    assert!(answered.iter().all(|line| line.contains("statusCode=503")));
+}
+
+/// The owner takes every sender at once; the listener dials for so many at a time, and for all of them in the end.
+#[tokio::test]
+async fn answers_have_a_limit_at_a_time() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut channel = Channel::open(port);
+    const BEYOND: usize = 10;
+    let mut accepting = Vec::new();
+    for index in 0..MAX_DIALS + BEYOND {
+        let announced = announcement(port, &format!("id{index}"));
+        channel.send(&announced).await;
+        let incoming = channel.incoming.recv().await.unwrap();
+        accepting.push(tokio::spawn(incoming.accept()));
+    }
+    let mut dials = Vec::new();
+    for _ in 0..MAX_DIALS {
+        dials.push(server.accept().await.unwrap());
+    }
+    // None beyond, until one is done.
+    let beyond = timeout(Duration::from_millis(200), server.accept()).await;
+    beyond.expect_err("too many dials");
+    for _ in 0..BEYOND {
+        drop(dials.pop());
+        dials.push(server.accept().await.unwrap());
+    }
+    assert!(
+        timeout(Duration::from_millis(200), server.accept())
+            .await
+            .is_err()
+    );
+    for task in accepting {
+        task.abort();
+    }
+}
+
+/// Whoever could not be dialled for in time is turned away.
+#[tokio::test]
+async fn a_sender_whose_turn_does_not_come_is_rejected() {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let mut channel = Channel::open(port);
+    let mut accepting = Vec::new();
+    let mut dials = Vec::new();
+    for index in 0..MAX_DIALS {
+        let announced = announcement(port, &format!("id{index}"));
+        channel.send(&announced).await;
+        let incoming = channel.incoming.recv().await.unwrap();
+        accepting.push(tokio::spawn(incoming.accept()));
+        // Never answered.
+        dials.push(server.accept().await.unwrap());
+    }
+    channel.send(&announcement(port, "last")).await;
+    let incoming = channel.incoming.recv().await.unwrap();
+    // Dropped before its turn, which is as good as late.
+    let accept = timeout(Duration::from_millis(50), incoming.accept()).await;
+    accept.expect_err("it is not its turn");
+    let line = rejections(&server).await;
+    assert!(
+        line.contains("sb-hc-id=last&sb-hc-statusCode=503"),
+        "{line}"
+    );
+    for task in accepting {
+        task.abort();
+    }
 }

@@ -18,6 +18,13 @@ impl Relay {
         rights: Rights,
     ) -> Result<(&'r Arc<Entity>, &'t str, SystemTime), Refusal> {
         let found = self.entities.find(context.target.path);
+        if rights == Rights::SEND
+            && let Some((entity, suffix)) = found
+            && entity.options().are_senders_anonymous()
+        {
+            // A sender's token is looked at once: nothing ends with it.
+            return Ok((entity, suffix, self.now()));
+        }
         let claim = Claim {
             host: &context.host,
             // What was asked for, with all that follows the entity's path: Arc's tokens are for a path below that on

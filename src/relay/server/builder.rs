@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Emulation, RelayServer, Rights,
+    Emulation, EntityOptions, RelayServer, Rights,
     emulation::Emulator,
     entity::Entities,
     forward::MAX_REQUEST_BODIES,
@@ -29,7 +29,7 @@ use crate::{
 /// Settings of a [`RelayServer`].
 #[must_use = "nothing runs before `start`"]
 pub struct RelayServerBuilder {
-    paths: Vec<String>,
+    hybrid_connections: Vec<(String, EntityOptions)>,
     rules: Rules,
     tls: Option<TlsAcceptor>,
     clock: Clock,
@@ -49,7 +49,7 @@ const DEFAULT_EXPIRY_GRACE: Duration = Duration::from_secs(300);
 impl RelayServerBuilder {
     pub(super) fn new() -> Self {
         Self {
-            paths: Vec::new(),
+            hybrid_connections: Vec::new(),
             rules: Rules::default(),
             tls: None,
             clock: Clock::system(),
@@ -62,8 +62,18 @@ impl RelayServerBuilder {
     }
 
     /// Adds a hybrid connection. Its path may have several segments; case does not count.
-    pub fn hybrid_connection(mut self, path: impl Into<String>) -> Self {
-        self.paths.push(path.into());
+    pub fn hybrid_connection(self, path: impl Into<String>) -> Self {
+        self.hybrid_connection_with(path, EntityOptions::new())
+    }
+
+    /// Adds a hybrid connection that takes something else than the others do. Added twice, it is what it was the first
+    /// time.
+    pub fn hybrid_connection_with(
+        mut self,
+        path: impl Into<String>,
+        options: EntityOptions,
+    ) -> Self {
+        self.hybrid_connections.push((path.into(), options));
         self
     }
 
@@ -146,11 +156,11 @@ impl RelayServerBuilder {
         let endpoint = Endpoint::new(host, local_addr.port(), security);
 
         let mut entities = Entities::default();
-        for path in &self.paths {
+        for (path, options) in &self.hybrid_connections {
             let hybrid_connection = HybridConnection::new(endpoint.clone(), path)?;
-            entities.add(hybrid_connection.path().to_owned());
+            entities.add(hybrid_connection.path().to_owned(), *options);
         }
-        if self.paths.is_empty() {
+        if self.hybrid_connections.is_empty() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 "the relay has no hybrid connection",
@@ -197,7 +207,7 @@ impl RelayServerBuilder {
 impl fmt::Debug for RelayServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RelayServerBuilder")
-            .field("paths", &self.paths)
+            .field("hybrid_connections", &self.hybrid_connections)
             .field("rules", &self.rules)
             .finish_non_exhaustive()
     }

@@ -36,7 +36,7 @@ impl<'a> Context<'a> {
 }
 
 /// For tokens, logs and status lines. Longer than any entity's path it is no entity's path.
-fn readable_path(encoded: &str) -> String {
+pub(super) fn readable_path(encoded: &str) -> String {
     let mut path = decode(encoded);
     if let Some((end, _)) = path.char_indices().nth(MAX_READABLE_PATH) {
         path.truncate(end);
@@ -45,7 +45,7 @@ fn readable_path(encoded: &str) -> String {
 }
 
 /// A client's own id if it can be repeated as it is, else a new one.
-fn tracking_id(id: Option<&str>) -> String {
+pub(super) fn tracking_id(id: Option<&str>) -> String {
     match id {
         Some(id)
             if !id.is_empty()

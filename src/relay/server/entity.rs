@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Refusal, dispatch::Dispatch, exchanges::Exchanges};
+use super::{EntityOptions, Refusal, dispatch::Dispatch, exchanges::Exchanges};
 use crate::relay::websocket::CloseReason;
 
 /// The hybrid connections that exist. Fixed at start, but for those that are removed.
@@ -18,6 +18,7 @@ pub(super) struct Entities(Vec<Arc<Entity>>);
 #[derive(Debug)]
 pub(super) struct Entity {
     path: String,
+    options: EntityOptions,
     listeners: Mutex<Vec<Arc<Listener>>>,
     exchanges: Arc<Exchanges>,
     /// It exists no longer.
@@ -54,10 +55,11 @@ pub(super) const MAX_LISTENERS: usize = 25;
 pub(super) const MAX_PENDING_PER_LISTENER: usize = 256;
 
 impl Entities {
-    pub(super) fn add(&mut self, path: String) {
+    pub(super) fn add(&mut self, path: String, options: EntityOptions) {
         if !self.contains(&path) {
             self.0.push(Arc::new(Entity {
                 path,
+                options,
                 listeners: Mutex::default(),
                 exchanges: Arc::default(),
                 removed: CancellationToken::new(),
@@ -110,6 +112,10 @@ impl Entities {
 impl Entity {
     pub(super) fn path(&self) -> &str {
         &self.path
+    }
+
+    pub(super) fn options(&self) -> EntityOptions {
+        self.options
     }
 
     pub(super) fn register(self: &Arc<Self>, listener: Listener) -> Result<Registration, Refusal> {
@@ -202,7 +208,7 @@ mod tests {
     fn entities(paths: &[&str]) -> Entities {
         let mut entities = Entities::default();
         for path in paths {
-            entities.add((*path).to_owned());
+            entities.add((*path).to_owned(), EntityOptions::new());
         }
         entities
     }

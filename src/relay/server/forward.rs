@@ -70,6 +70,12 @@ impl Relay {
     ) -> Answered {
         check_form(&request)?;
         let (entity, _, _) = self.authorize(request.headers(), context, Rights::SEND)?;
+        if !entity.options().takes_http() {
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "The endpoint takes WebSocket connections only",
+            ));
+        }
         let forwarded = self.forward_to(entity, request, context);
         entity.while_it_exists(forwarded).await
     }
@@ -82,8 +88,9 @@ impl Relay {
     ) -> Answered {
         let candidates = candidates(entity, request.headers())?;
         let (parts, body) = request.into_parts();
-        let is_authorization_ours =
-            !parts.headers.contains_key(TOKEN_HEADER) && context.target.token.is_none();
+        let is_authorization_ours = !entity.options().are_senders_anonymous()
+            && !parts.headers.contains_key(TOKEN_HEADER)
+            && context.target.token.is_none();
         let headers = http_headers::for_listener(
             &parts.headers,
             if is_authorization_ours {

@@ -33,9 +33,12 @@ mod control;
 mod dispatch;
 mod emulation;
 mod entity;
+mod entity_options;
 mod exchanges;
 mod farewell;
 mod forward;
+#[cfg(any(fuzzing, test))]
+mod fuzzing;
 mod handshake;
 mod health;
 mod http_headers;
@@ -54,11 +57,14 @@ mod warning_limit;
 
 pub use builder::RelayServerBuilder;
 pub use emulation::Emulation;
+pub use entity_options::EntityOptions;
 pub use rights::Rights;
 pub use token::EntraIssuer;
 
-#[cfg(fuzzing)]
-pub(super) use response_message::fuzz as fuzz_response;
+#[cfg(any(fuzzing, test))]
+pub(super) use self::{
+    fuzzing::upgrade_request as fuzz_upgrade_request, response_message::fuzz as fuzz_response,
+};
 
 use refusal::Refusal;
 

@@ -109,7 +109,7 @@ fn add(headers: &mut HeaderMap, name: &str, value: Value) -> Option<()> {
 }
 
 /// Takes `input` for a `response` message: nothing in it may end a header or the status line.
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(in crate::relay) fn fuzz(input: &[u8]) {
     let Some(message) = ResponseMessage::parse(input) else {
         return;

@@ -14,8 +14,8 @@ use crate::{
     ErrorKind,
     net::{Alpn, Connector, TlsAcceptor, TrustRoots},
     relay::{
-        ConnectionString, HybridConnection, ListenerState, RelayCredential, RelayListener,
-        RelaySender, RelayStream, SasRule,
+        ConnectionString, HybridConnection, ListenerOptions, ListenerState, RelayCredential,
+        RelayListener, RelaySender, RelayStream, SasRule,
         server::{RelayServer, Rights},
     },
 };
@@ -205,7 +205,12 @@ async fn a_hybrid_connection_that_does_not_exist() {
     let relay = start_relay(bind().await.0);
     let endpoint = relay.endpoint().clone();
     let elsewhere = HybridConnection::new(endpoint, "elsewhere").unwrap();
-    let listener = RelayListener::start(connector(), elsewhere, rule_for(Rights::LISTEN).into());
+    let listener = RelayListener::start_with(
+        connector(),
+        elsewhere,
+        rule_for(Rights::LISTEN).into(),
+        ListenerOptions::new().patience(Duration::ZERO),
+    );
     let error = listener.online().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.help().unwrap().contains("EntityPath"), "{error:?}");
@@ -323,10 +328,10 @@ async fn twenty_senders_at_once() {
     }
 }
 
-#[tokio::test]
-async fn everything_works_under_tls() {
+/// A relay under TLS at `socket`, and what trusts it.
+fn start_tls_relay(socket: TcpListener, name: &str) -> (RelayServer, Connector) {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()])
+    let certificate = rcgen::CertificateParams::new(vec![name.into()])
         .unwrap()
         .self_signed(&key)
         .unwrap()
@@ -340,13 +345,83 @@ async fn everything_works_under_tls() {
         .hybrid_connection("hyco")
         .rule(rule(), Rights::LISTEN | Rights::SEND)
         .tls(acceptor.unwrap())
-        .host("localhost")
-        .start(bind().await.0)
+        .host(name)
+        .start(socket)
         .unwrap();
+    let trusting = Connector::new(TrustRoots::only_pem(certificate.as_bytes()).unwrap()).unwrap();
+    (relay, trusting)
+}
+
+/// A byte passes from a sender to a listener, both of which find the relay by `text`.
+async fn one_byte_passes(text: &str, connector: Connector) {
+    let parsed = ConnectionString::parse(text).unwrap();
+    let hybrid_connection = parsed.hybrid_connection().unwrap();
+    let mut listener = RelayListener::start(
+        connector.clone(),
+        hybrid_connection.clone(),
+        parsed.credential(),
+    );
+    listener.online().await.unwrap();
+    let sender = RelaySender::new(connector, hybrid_connection, parsed.credential());
+    let accept = async { listener.accept().await.unwrap().accept().await.unwrap() };
+    let (sent, mut accepted) = tokio::join!(sender.connect(), accept);
+    sent.unwrap().write_all(b"x").await.unwrap();
+    assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test]
+async fn an_ipv6_address_is_a_relays_host_too() {
+    let Ok(socket) = TcpListener::bind("[::1]:0").await else {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    };
+    let (relay, trusting) = start_tls_relay(socket, "::1");
+    let text = relay.connection_string("test", "hyco").unwrap();
+    let port = relay.local_addr().port();
+    let start = format!("Endpoint=sb://[::1]:{port}/;");
+    assert!(text.starts_with(&start), "{}", text.len());
+    one_byte_passes(&text, trusting).await;
+
+    // In clear, and with the host that the relay finds out by itself.
+    let relay = RelayServer::builder()
+        .hybrid_connection("hyco")
+        .rule(rule(), Rights::LISTEN | Rights::SEND)
+        .start(TcpListener::bind("[::1]:0").await.unwrap())
+        .unwrap();
+    let text = relay.connection_string("test", "hyco").unwrap();
+    assert!(text.starts_with("Endpoint=ws://[::1]:"), "{}", text.len());
+    one_byte_passes(&text, connector()).await;
+}
+
+#[tokio::test]
+async fn both_parties_may_show_their_token_in_the_query() {
+    let relay = start_relay(bind().await.0);
+    let hybrid_connection = hybrid_connection(relay.local_addr().port());
+    let mut listener = RelayListener::start_with(
+        connector(),
+        hybrid_connection,
+        rule_for(Rights::LISTEN).into(),
+        ListenerOptions::new().token_in_query(),
+    );
+    listener.online().await.unwrap();
+    let sender = sender(&relay, Rights::SEND).with_token_in_query();
+    let accept = async {
+        let incoming = listener.accept().await.unwrap();
+        // The relay keeps it to itself.
+        assert_eq!(incoming.path_and_query(), "/hyco");
+        incoming.accept().await.unwrap()
+    };
+    let (sent, mut accepted) = tokio::join!(sender.connect(), accept);
+    sent.unwrap().write_all(b"x").await.unwrap();
+    assert_eq!(accepted.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test]
+async fn everything_works_under_tls() {
+    let (relay, trusting) = start_tls_relay(bind().await.0, "localhost");
     let text = relay.connection_string("test", "hyco").unwrap();
     let parsed = ConnectionString::parse(&text).unwrap();
     let hybrid_connection = parsed.hybrid_connection().unwrap();
-    let trusting = Connector::new(TrustRoots::only_pem(certificate.as_bytes()).unwrap()).unwrap();
 
     let mut listener = RelayListener::start(
         trusting.clone(),

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{super::Emulation, bed::*};
 use crate::relay::{
-    RelayCredential, RelayListener, RelaySender,
+    ListenerOptions, RelayCredential, RelayListener, RelaySender,
     websocket::{CloseReason, Event, MessageEnd, MessageKind, Outgoing, WebSocket},
 };
 
@@ -127,12 +127,12 @@ async fn our_own_ends_are_never_cut() {
     let start = SystemTime::now();
     let virtual_start = Instant::now();
     let bed = Bed::of(builder().emulate(idle_cut()), Transport::Memory).await;
-    let mut listener = RelayListener::start_with(
+    let mut listener = RelayListener::start_at(
         bed.connector(),
         bed.hybrid_connection(),
         root().into(),
+        ListenerOptions::new(),
         Arc::new(move || start + virtual_start.elapsed()),
-        1,
     );
     listener.online().await.unwrap();
     let entity = bed.server.relay.entities.named(PATH).unwrap();

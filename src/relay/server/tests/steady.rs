@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use async_trait::async_trait;
+use futures_util::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     task::JoinHandle,
@@ -15,7 +17,14 @@ use tokio::{
 };
 
 use super::bed::{Bed, PATH, Transport, builder, memory, root, rule};
-use crate::relay::{RelayCredential, RelayListener, RelaySender, RelayStream};
+use crate::{
+    Error, ErrorKind, Result,
+    relay::{
+        HybridConnection, ListenerOptions, ListenerState, RelayCredential, RelayGrant,
+        RelayListener, RelaySender, RelayStream, RelayTokenSource,
+        server::{RelayServer, Rights},
+    },
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -23,12 +32,16 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 /// A listener with so many control channels, which answers whoever comes.
 fn answering(bed: &Bed, channels: usize) -> JoinHandle<()> {
     let (start, epoch) = (Instant::now(), SystemTime::now());
-    let mut listener = RelayListener::start_with(
+    let options = match channels {
+        1 => ListenerOptions::new(),
+        _ => ListenerOptions::new().redundant(),
+    };
+    let mut listener = RelayListener::start_at(
         bed.connector(),
         bed.hybrid_connection(),
         root().into(),
+        options,
         Arc::new(move || epoch + start.elapsed()),
-        channels,
     );
     tokio::spawn(async move {
         while let Some(incoming) = listener.accept().await {
@@ -146,6 +159,89 @@ async fn a_channel_is_replaced_before_the_daily_cut() {
     }
     assert_eq!(least, 1);
     assert!(most <= 2);
+}
+
+/// It was deleted, or is made anew: the listener waits for it as at the start, says so when that took too long, and is
+/// there when it is.
+#[tokio::test(start_paused = true)]
+async fn a_hybrid_connection_that_goes_away_is_waited_for_too() {
+    let bed = Bed::start(Transport::Memory).await;
+    let without = RelayServer::builder()
+        .hybrid_connection("other")
+        .rule(root(), Rights::LISTEN | Rights::SEND);
+    let without = Bed::of(without, Transport::Memory).await;
+    let relay = Arc::new(Mutex::new(Arc::clone(&bed.server.relay)));
+    let dialled = Arc::clone(&relay);
+    let connector = crate::relay::tests::connector()
+        .in_memory(move |_| memory(&dialled.lock().unwrap(), 64 * 1024));
+    let listener = RelayListener::start(connector, bed.hybrid_connection(), root().into());
+    let mut states = listener.states();
+    listener.online().await.unwrap();
+
+    *relay.lock().unwrap() = Arc::clone(&without.server.relay);
+    bed.server.recycle();
+    let start = Instant::now();
+    while !matches!(states.next().await, Some(ListenerState::Waiting { .. })) {}
+    let error = listener.online().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.report().contains("404 Endpoint does not exist"));
+    assert!((120..=121).contains(&start.elapsed().as_secs()));
+
+    *relay.lock().unwrap() = Arc::clone(&bed.server.relay);
+    let back = async { while !matches!(states.next().await, Some(ListenerState::Online)) {} };
+    timeout(MINUTE, back).await.expect("it is asked for");
+}
+
+/// Signs for an hour each time, but has nothing three times when it is asked for the second token.
+struct Moody {
+    hybrid_connection: HybridConnection,
+    epoch: SystemTime,
+    start: Instant,
+    asked: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl RelayTokenSource for Moody {
+    async fn grant(&self) -> Result<RelayGrant> {
+        if (1..=3).contains(&self.asked.fetch_add(1, Relaxed)) {
+            return Err(Error::new(ErrorKind::Network, "out of reach"));
+        }
+        let end = self.epoch + self.start.elapsed() + HOUR;
+        let token = root().sign(&self.hybrid_connection, end);
+        Ok(RelayGrant::new(self.hybrid_connection.clone(), token))
+    }
+}
+
+/// Another channel stands, with a token of its own, before the first one's is over.
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_token_can_not_be_renewed_is_replaced() {
+    let bed = Bed::start(Transport::Memory).await;
+    let (start, epoch) = (Instant::now(), SystemTime::now());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let source = Moody {
+        hybrid_connection: bed.hybrid_connection(),
+        epoch,
+        start,
+        asked: Arc::clone(&asked),
+    };
+    let listener = RelayListener::start_at(
+        bed.connector(),
+        bed.hybrid_connection(),
+        RelayCredential::refreshing(Arc::new(source)),
+        ListenerOptions::new(),
+        Arc::new(move || epoch + start.elapsed()),
+    );
+    listener.online().await.unwrap();
+    sleep(MINUTE * 44).await;
+    assert_eq!(asked.load(Relaxed), 1);
+    sleep(MINUTE * 3).await;
+    assert_eq!(asked.load(Relaxed), 5);
+    // The relay would cut the first channel after an hour and five minutes.
+    for _ in 0..40 {
+        sleep(MINUTE).await;
+        assert!(bed.server.listeners(PATH) >= 1);
+        assert!(matches!(listener.state(), ListenerState::Online));
+    }
 }
 
 #[tokio::test(start_paused = true)]
