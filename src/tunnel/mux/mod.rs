@@ -110,6 +110,8 @@ mod schedule;
 mod session;
 mod settings;
 mod shared;
+#[cfg(any(test, fuzzing))]
+mod simulation;
 mod state;
 mod stream;
 #[cfg(test)]
