@@ -158,3 +158,19 @@ fn a_last_word_has_a_time_limit() {
     client.connection.handle_timeout(until);
     assert!(client.connection.is_expired());
 }
+
+#[test]
+fn streams_that_nobody_accepted_go_with_the_session() {
+    let mut pair = Pair::ready();
+    let stream = pair.client.open();
+    pair.client.write(stream, &[7; 10_000]);
+    let cancelled = pair.client.open();
+    pair.client
+        .connection
+        .release(cancelled, StreamCode::CANCELLED);
+    pair.drive();
+    assert_eq!(pair.server.connection.held_streams(), 2);
+    pair.server.connection.handle_end();
+    assert!(matches!(pair.server.connection.accept(), Poll::Ready(None)));
+    assert_eq!(pair.server.connection.held_streams(), 0);
+}
