@@ -8,11 +8,12 @@ use super::{
     super::{
         code::{CloseCode, StreamCode},
         config::{Config, MAX_METADATA, RECEIVE_BLOCK},
+        frame::Frame,
         id::Role,
         settings::Settings,
         simulation::Pair,
     },
-    data, hello, id, open,
+    control, data, hello, id, open,
     wire::Scripted,
 };
 use crate::ErrorKind;
@@ -79,7 +80,7 @@ fn metadata_above_its_limit_is_the_callers_error() {
 }
 
 #[test]
-fn unaccepted_streams_hold_the_opener_back() {
+fn m17_unaccepted_streams_hold_the_opener_back() {
     let mut pair = Pair::ready();
     for _ in 0..128 {
         pair.client.open();
@@ -198,4 +199,27 @@ fn slices_that_pin_blocks_are_bounded() {
     }
     assert_eq!(read, [[1; 4096], [2; 4096]].concat());
     assert!(server.connection.pinned() < limit);
+}
+
+#[test]
+fn room_that_was_too_little_to_tell_of_is_told_when_the_last_allowed_stream_comes() {
+    let mut client = Scripted::ready(Role::Client);
+    let reset = |stream| {
+        control(Frame::Reset {
+            stream: id(stream),
+            code: StreamCode::CANCELLED,
+            final_size: 0,
+        })
+    };
+    client.feed(&[open(2, b"", b""), reset(2)].concat());
+    client.connection.refuse_unaccepted();
+    client.sent();
+    assert_eq!(client.connection.held_streams(), 0);
+    for stream in 2..=16 {
+        client.feed(&open(2 * stream, b"", b""));
+    }
+    // One of sixteen has ended: a seventeenth may come, whether or not anybody accepts the others.
+    let more = control(Frame::MaxStreams(17));
+    let sent = client.sent();
+    assert!(sent.windows(more.len()).any(|bytes| bytes == more));
 }
