@@ -46,6 +46,8 @@
 //!
 //! # On the wire
 //!
+//! In short; `docs/wire.md` in the repository is the specification, and `tests/vectors` has examples of everything.
+//!
 //! The first bytes each way are `ACC1`. Frames follow, all numbers big endian, the first of them SETTINGS:
 //!
 //! ```text

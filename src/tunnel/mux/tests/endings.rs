@@ -8,6 +8,7 @@ use super::{
     super::{
         batch::Batch,
         code::StreamCode,
+        connection::Event,
         failure::StreamFailure,
         id::{MAX_STREAM_COUNT, Role},
         simulation::Pair,
@@ -17,7 +18,7 @@ use super::{
 };
 
 #[test]
-fn a_lost_connection_is_never_an_end_of_file() {
+fn m18_a_lost_connection_is_never_an_end_of_file() {
     let mut pair = Pair::ready();
     let cut = pair.established();
     let finished = pair.established();
@@ -173,4 +174,96 @@ fn streams_that_nobody_accepted_go_with_the_session() {
     pair.server.connection.handle_end();
     assert!(matches!(pair.server.connection.accept(), Poll::Ready(None)));
     assert_eq!(pair.server.connection.held_streams(), 0);
+}
+
+#[test]
+fn m15_a_writer_to_a_peer_that_reads_no_more_hears_of_it_within_a_round_trip() {
+    let mut pair = Pair::ready();
+    let stream = pair.established();
+    while pair.client.write(stream, &[0; 64 * 1024]) > 0 {
+        pair.drive();
+    }
+    pair.client.events.clear();
+    let start = pair.now;
+    pair.server.connection.stop(stream, StreamCode::new(300));
+    pair.drive();
+    assert!(pair.now - start <= 2 * pair.latency);
+    assert!(pair.client.take_event(Event::Writable(stream)));
+    assert!(matches!(
+        pair.client.connection.write(stream, b"x"),
+        Poll::Ready(Err(StreamFailure::Stopped(code))) if code == StreamCode::new(300)
+    ));
+    // The other direction has nothing to do with it.
+    assert_eq!(pair.server.write(stream, b"go on"), 5);
+    pair.drive();
+    assert_eq!(pair.client.read(stream), b"go on");
+}
+
+#[test]
+fn m19_the_end_of_a_session_wakes_reader_writer_watcher_opener_and_acceptor() {
+    let mut pair = Pair::ready();
+    let stream = pair.established();
+    while pair.client.write(stream, &[0; 64 * 1024]) > 0 {
+        pair.drive();
+    }
+    while pair.client.connection.can_open() {
+        pair.client.open();
+    }
+    assert!(pair.client.outcome(stream).is_pending());
+    assert!(pair.client.connection.aborted(stream).is_pending());
+    assert!(pair.client.connection.open(&Bytes::new()).is_pending());
+    assert!(pair.client.connection.accept().is_pending());
+    pair.client.collect_events();
+    pair.client.events.clear();
+    pair.client.connection.handle_end();
+    for event in [
+        Event::Readable(stream),
+        Event::Writable(stream),
+        Event::Aborted(stream),
+        Event::CanOpen,
+        Event::Incoming,
+        Event::Changed,
+    ] {
+        assert!(pair.client.take_event(event), "{event:?}");
+    }
+    assert!(matches!(
+        pair.client.outcome(stream),
+        Poll::Ready(Err(StreamFailure::Session(_)))
+    ));
+    assert!(matches!(
+        pair.client.connection.write(stream, b"x"),
+        Poll::Ready(Err(StreamFailure::Session(_)))
+    ));
+    assert!(pair.client.connection.aborted(stream).is_ready());
+    assert!(matches!(
+        pair.client.connection.open(&Bytes::new()),
+        Poll::Ready(Err(_))
+    ));
+    assert!(matches!(pair.client.connection.accept(), Poll::Ready(None)));
+}
+
+#[test]
+fn m20_streams_that_were_half_closed_are_not_kept() {
+    let mut pair = Pair::ready();
+    for round in 0..300 {
+        let stream = pair.established();
+        pair.client.write(stream, b"request");
+        pair.client.connection.finish(stream).unwrap();
+        pair.drive();
+        assert_eq!(pair.server.read(stream), b"request");
+        assert!(matches!(pair.server.outcome(stream), Poll::Ready(Ok(None))));
+        pair.server.write(stream, b"answer");
+        // Half of them ends in other ways.
+        match round % 3 {
+            0 => pair.server.connection.finish(stream).unwrap(),
+            1 => pair.server.connection.reset(stream, StreamCode::INTERNAL),
+            _ => pair.client.connection.stop(stream, StreamCode::INTERNAL),
+        }
+        pair.drive();
+        for end in [&mut pair.client, &mut pair.server] {
+            assert_eq!(end.connection.status().live_streams, 0);
+            end.connection.release(stream, StreamCode::CANCELLED);
+            assert_eq!(end.connection.held_streams(), 0);
+        }
+    }
 }

@@ -36,7 +36,7 @@ fn a_flood_of_control_frames_is_slowed_then_cut_off() {
 }
 
 #[test]
-fn a_full_session_may_cancel_every_stream_at_once() {
+fn m13_a_full_session_may_cancel_every_stream_at_once() {
     for canceller in [Role::Client, Role::Server] {
         let mut pair = Pair::ready();
         let mut streams = Vec::new();
@@ -62,7 +62,7 @@ fn a_full_session_may_cancel_every_stream_at_once() {
 }
 
 #[test]
-fn empty_data_and_ignored_frames_count_as_control() {
+fn m12_empty_data_and_ignored_frames_count_as_control() {
     for frame in [data(1, b""), raw(15, 8, 0, b"")] {
         let mut server = Scripted::ready(Role::Server);
         server.feed(&open(1, b"", b""));

@@ -9,7 +9,7 @@ use super::{
 };
 
 #[test]
-fn one_byte_fragments_deliver_the_same() {
+fn m21_one_byte_fragments_deliver_the_same() {
     let mut pair = Pair::ready();
     pair.fragment = 1;
     let stream = pair.established();
@@ -52,7 +52,7 @@ fn part_of_a_frame_is_read_before_the_rest_comes() {
 }
 
 #[test]
-fn small_writes_pass_bulk() {
+fn m23_small_writes_pass_bulk() {
     let mut pair = Pair::ready();
     let bulk: Vec<_> = (0..8).map(|_| pair.established()).collect();
     let small = pair.established();
@@ -68,7 +68,7 @@ fn small_writes_pass_bulk() {
 }
 
 #[test]
-fn bulk_streams_take_turns() {
+fn m24_bulk_streams_take_turns() {
     let mut pair = Pair::ready();
     let streams: Vec<_> = (0..4).map(|_| pair.established()).collect();
     for stream in &streams {

@@ -15,6 +15,7 @@ mod probe;
 mod progress;
 mod rules;
 mod silence;
+mod vectors;
 mod wakers;
 mod wire;
 

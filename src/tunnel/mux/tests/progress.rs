@@ -9,7 +9,7 @@ use super::{
 };
 
 #[test]
-fn both_sides_write_more_than_a_window_without_reading() {
+fn m01_both_sides_write_more_than_a_window_without_reading() {
     let mut pair = Pair::ready();
     let stream = pair.established();
     let data: Vec<u8> = (0..1_000_000u32).map(|index| index as u8).collect();
@@ -46,7 +46,7 @@ fn both_sides_write_more_than_a_window_without_reading() {
 }
 
 #[test]
-fn a_task_that_only_writes_is_woken_by_credit() {
+fn m02_a_task_that_only_writes_is_woken_by_credit() {
     let mut pair = Pair::ready();
     let stream = pair.established();
     let data = vec![5; 4 * 1024 * 1024];
@@ -70,7 +70,7 @@ fn a_task_that_only_writes_is_woken_by_credit() {
 }
 
 #[test]
-fn an_end_of_file_beside_credit_wakes_the_reader() {
+fn m03_an_end_of_file_beside_credit_wakes_the_reader() {
     let mut server = Scripted::ready(Role::Server);
     server.feed(&open(1, b"", b""));
     let Poll::Ready(Some((stream, _))) = server.connection.accept() else {
@@ -91,7 +91,7 @@ fn an_end_of_file_beside_credit_wakes_the_reader() {
 }
 
 #[test]
-fn one_stopped_reader_of_many_stops_nobody() {
+fn m04_one_stopped_reader_of_256_stops_nobody() {
     let mut pair = Pair::ready();
     let mut streams = Vec::new();
     while streams.len() < 256 {
