@@ -4,6 +4,9 @@ mod pair;
 mod step;
 mod world;
 
+#[cfg(test)]
 pub(super) use pair::Pair;
-pub(super) use step::{Operation, Step};
+#[cfg(test)]
+pub(super) use step::Operation;
+pub(super) use step::Step;
 pub(super) use world::World;

@@ -35,10 +35,6 @@ pub(in super::super) struct End {
 }
 
 impl Pair {
-    pub(in super::super) fn new() -> Self {
-        Self::with(Config::default(), Config::default())
-    }
-
     pub(in super::super) fn with(client: Config, server: Config) -> Self {
         let now = Instant::now();
         Self {
@@ -48,22 +44,6 @@ impl Pair {
             latency: Duration::from_millis(1),
             fragment: usize::MAX,
         }
-    }
-
-    /// A pair that has introduced itself.
-    pub(in super::super) fn ready() -> Self {
-        let mut pair = Self::new();
-        pair.drive();
-        assert!(pair.client.connection.is_ready() && pair.server.connection.is_ready());
-        pair
-    }
-
-    /// A stream that both ends hold.
-    pub(in super::super) fn established(&mut self) -> StreamId {
-        let stream = self.client.open();
-        self.drive();
-        assert_eq!(self.server.accept(), stream);
-        stream
     }
 
     /// Moves bytes and time until nothing is under way any more.
@@ -166,6 +146,30 @@ impl Pair {
     }
 }
 
+/// What tests begin with.
+#[cfg(test)]
+impl Pair {
+    pub(in super::super) fn new() -> Self {
+        Self::with(Config::default(), Config::default())
+    }
+
+    /// A pair that has introduced itself.
+    pub(in super::super) fn ready() -> Self {
+        let mut pair = Self::new();
+        pair.drive();
+        assert!(pair.client.connection.is_ready() && pair.server.connection.is_ready());
+        pair
+    }
+
+    /// A stream that both ends hold.
+    pub(in super::super) fn established(&mut self) -> StreamId {
+        let stream = self.client.open();
+        self.drive();
+        assert_eq!(self.server.accept(), stream);
+        stream
+    }
+}
+
 impl End {
     fn new(connection: Connection) -> Self {
         Self {
@@ -173,41 +177,6 @@ impl End {
             events: Vec::new(),
             arriving: VecDeque::new(),
         }
-    }
-
-    pub(in super::super) fn open(&mut self) -> StreamId {
-        match self.connection.open(&Bytes::new()) {
-            Poll::Ready(opened) => opened.expect("a stream"),
-            Poll::Pending => panic!("no stream can be opened"),
-        }
-    }
-
-    pub(in super::super) fn accept(&mut self) -> StreamId {
-        match self.connection.accept() {
-            Poll::Ready(Some((id, _))) => id,
-            other => panic!("nothing to accept: {other:?}"),
-        }
-    }
-
-    /// Writes as much as there is room for.
-    pub(in super::super) fn write(&mut self, id: StreamId, data: &[u8]) -> usize {
-        let mut written = 0;
-        while written < data.len() {
-            match self.connection.write(id, &data[written..]) {
-                Poll::Ready(taken) => written += taken.expect("a writable stream"),
-                Poll::Pending => break,
-            }
-        }
-        written
-    }
-
-    /// Reads what is there.
-    pub(in super::super) fn read(&mut self, id: StreamId) -> Vec<u8> {
-        let mut all = Vec::new();
-        while let Poll::Ready(Ok(Some(bytes))) = self.connection.read(id, usize::MAX) {
-            all.extend_from_slice(&bytes);
-        }
-        all
     }
 
     /// What a read says that finds no bytes.
@@ -286,5 +255,44 @@ impl End {
             self.connection.handle_input(now, bytes);
             self.connection.assert_consistent();
         }
+    }
+}
+
+/// An application that knows that things go well.
+#[cfg(test)]
+impl End {
+    pub(in super::super) fn open(&mut self) -> StreamId {
+        match self.connection.open(&Bytes::new()) {
+            Poll::Ready(opened) => opened.expect("a stream"),
+            Poll::Pending => panic!("no stream can be opened"),
+        }
+    }
+
+    pub(in super::super) fn accept(&mut self) -> StreamId {
+        match self.connection.accept() {
+            Poll::Ready(Some((id, _))) => id,
+            other => panic!("nothing to accept: {other:?}"),
+        }
+    }
+
+    /// Writes as much as there is room for.
+    pub(in super::super) fn write(&mut self, id: StreamId, data: &[u8]) -> usize {
+        let mut written = 0;
+        while written < data.len() {
+            match self.connection.write(id, &data[written..]) {
+                Poll::Ready(taken) => written += taken.expect("a writable stream"),
+                Poll::Pending => break,
+            }
+        }
+        written
+    }
+
+    /// Reads what is there.
+    pub(in super::super) fn read(&mut self, id: StreamId) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Poll::Ready(Ok(Some(bytes))) = self.connection.read(id, usize::MAX) {
+            all.extend_from_slice(&bytes);
+        }
+        all
     }
 }

@@ -1,9 +1,12 @@
 //! Random operations on two ends against the model of `simulation`.
 
+use std::{fs, path::Path};
+
 use proptest::prelude::*;
 
 use super::super::{
     config::Config,
+    fuzzing,
     id::Role,
     simulation::{Operation, Step, World},
 };
@@ -36,6 +39,33 @@ proptest! {
             world.leave(leaver);
         }
         world.settle();
+    }
+
+    /// As the fuzz target has it.
+    #[test]
+    fn any_bytes_are_operations(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fuzzing::operate(&bytes);
+    }
+}
+
+#[test]
+fn the_corpora_of_the_fuzz_targets_run() {
+    let targets: [(&str, fn(&[u8])); 3] = [
+        ("mux_frame", fuzzing::decode_frames),
+        ("mux_hostile_peer", fuzzing::hostile_peer),
+        ("mux_operations", fuzzing::operate),
+    ];
+    for (name, run) in targets {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/corpus")
+            .join(name);
+        let files = fs::read_dir(&folder).expect("a corpus");
+        let mut count = 0;
+        for file in files {
+            run(&fs::read(file.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "{}", folder.display());
     }
 }
 
