@@ -90,7 +90,12 @@ pub fn operate(input: &[u8]) {
             .with_send_queue(10_000)
     };
     let mut world = World::new(config(setup & 1 != 0), config(setup & 2 != 0));
-    for bytes in rest.as_chunks::<{ Step::LENGTH }>().0.iter().take(MAX_STEPS) {
+    for bytes in rest
+        .as_chunks::<{ Step::LENGTH }>()
+        .0
+        .iter()
+        .take(MAX_STEPS)
+    {
         world.run(Step::from_bytes(*bytes));
     }
     match setup & 0xc {

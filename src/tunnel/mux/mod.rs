@@ -99,7 +99,7 @@ mod entry;
 mod failure;
 mod flow;
 mod frame;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod id;
 mod in_flight;
@@ -116,6 +116,7 @@ mod shared;
 mod simulation;
 mod state;
 mod stream;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod violation;
