@@ -15,6 +15,8 @@ pub(in super::super) enum Operation {
     Reset,
     Stop,
     Drop,
+    /// Any number is a priority and a weight.
+    Prefer(usize),
     Probe,
     /// One batch of bytes leaves.
     Transmit,
@@ -59,7 +61,8 @@ impl Step {
             68..71 => Operation::Reset,
             71..74 => Operation::Stop,
             74..78 => Operation::Drop,
-            78..80 => Operation::Probe,
+            78 => Operation::Prefer(number),
+            79 => Operation::Probe,
             80..92 => Operation::Transmit,
             92..110 => Operation::Deliver(usize::from(low)),
             110..119 => Operation::Drive,

@@ -15,6 +15,7 @@ use super::{
         connection::{Ending, Event},
         failure::StreamFailure,
         id::{Role, StreamId},
+        priority::{Priority, Weight},
     },
     pair::{End, Pair},
     step::{Operation, Step},
@@ -111,6 +112,16 @@ impl World {
                 self.stop(side, id);
             }
             (Operation::Drop, Some(id)) => self.drop_stream(side, id),
+            (Operation::Prefer(number), Some(id)) => {
+                let priority = [
+                    Priority::Interactive,
+                    Priority::Normal,
+                    Priority::Background,
+                ][number % 3];
+                let connection = &mut self.end(side).connection;
+                connection.set_priority(id, priority);
+                connection.set_weight(id, Weight::new((number / 3 % 16) as u8 + 1));
+            }
         }
         self.check();
     }

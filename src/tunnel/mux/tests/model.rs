@@ -81,6 +81,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Operation::Reset),
         1 => Just(Operation::Stop),
         1 => Just(Operation::Drop),
+        1 => (0usize..48).prop_map(Operation::Prefer),
         1 => Just(Operation::Probe),
         4 => Just(Operation::Transmit),
         4 => (1usize..20).prop_map(Operation::Deliver),

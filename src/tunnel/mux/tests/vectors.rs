@@ -127,6 +127,10 @@ fn described(decoded: &[Decoded]) -> (String, Option<Vec<u8>>) {
                 flags = flags.with(Flags::FIN);
                 text += " fin";
             }
+            if data.waiting {
+                flags = flags.with(Flags::WAITING);
+                text += " waiting";
+            }
             let metadata = data.metadata.as_deref();
             encode_data_header(&mut out, data.stream, flags, metadata, payload.len());
             out.extend_from_slice(payload);
@@ -426,7 +430,7 @@ fn obligatory(bytes: &[u8]) -> Vec<String> {
         if text.starts_with("SETTINGS") {
             all.push("SETTINGS".to_owned());
         } else if !chosen.iter().any(|kind| text.starts_with(kind)) {
-            all.push(text);
+            all.push(text.replacen(" waiting", "", 1));
         }
     };
     for decoded in decode(bytes) {
