@@ -72,10 +72,10 @@ impl Pipe {
         }
     }
 
-    fn take_everything(&self) {
+    fn set(&self, takes: Takes) {
         let waker = {
             let mut state = self.0.state.lock().unwrap();
-            state.takes = Takes::Everything;
+            state.takes = takes;
             state.writer.take()
         };
         if let Some(waker) = waker {
@@ -241,6 +241,51 @@ fn opening_and_finishing_wake_it_too() {
 }
 
 #[test]
+fn what_two_writers_write_leaves_whoever_comes_first() {
+    explore(1, || {
+        let (end, [mut first, mut second]) = End::with(Takes::Everything, |session| {
+            // What a stream sends first is a case of its own.
+            [0, 1].map(|_| {
+                let mut stream = block_on(session.open(Bytes::new())).unwrap();
+                block_on(stream.write_chunk(Bytes::from_static(b"head"))).unwrap();
+                stream
+            })
+        });
+        end.pipe.wait_for(&[0, 0, 6, 0x11, 0, 0, 0, 3]);
+        let writing = thread::spawn(move || {
+            block_on(second.write_chunk(Bytes::from_static(b"second"))).unwrap();
+            second
+        });
+        block_on(first.write_chunk(Bytes::from_static(b"first"))).unwrap();
+        end.pipe.wait_for(b"first");
+        end.pipe.wait_for(b"second");
+        drop(writing.join().unwrap());
+        end.close();
+    });
+}
+
+#[test]
+fn what_a_writer_meets_a_full_transport_with_is_left_to_the_driver() {
+    explore(2, || {
+        let (end, mut stream) = End::with(Takes::Everything, |session| {
+            let mut stream = block_on(session.open(Bytes::new())).unwrap();
+            block_on(stream.write_chunk(Bytes::from_static(b"head"))).unwrap();
+            stream
+        });
+        end.pipe.wait_for(b"head");
+        end.pipe.set(Takes::Nothing);
+        let pipe = end.pipe.clone();
+        let opening = thread::spawn(move || pipe.set(Takes::Everything));
+        block_on(stream.write_chunk(Bytes::from_static(b"first"))).unwrap();
+        block_on(stream.write_chunk(Bytes::from_static(b"second"))).unwrap();
+        end.pipe.wait_for(b"first");
+        end.pipe.wait_for(b"second");
+        opening.join().unwrap();
+        end.close();
+    });
+}
+
+#[test]
 fn what_arrives_wakes_a_reader_that_falls_asleep() {
     explore(2, || {
         let (end, mut stream) = End::with_stream();
@@ -319,7 +364,7 @@ fn a_transport_that_takes_nothing_delays_the_end_and_loses_nobody() {
     explore(3, || {
         let end = End::new(Takes::Nothing);
         let pipe = end.pipe.clone();
-        let opening = thread::spawn(move || pipe.take_everything());
+        let opening = thread::spawn(move || pipe.set(Takes::Everything));
         end.close();
         opening.join().unwrap();
     });

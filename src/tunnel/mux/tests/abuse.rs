@@ -72,10 +72,12 @@ fn m07_frames_of_one_byte_cost_neither_memory_nor_the_session() {
             server.feed(&data(1, &[round + byte]).repeat(512));
             while server.connection.poll_event().is_some() {}
         }
+        let mut slices = 0;
         while let Poll::Ready(Ok(Some(bytes))) = server.connection.read(stream, usize::MAX) {
-            assert!(bytes.len() > 1, "one-byte frames are gathered");
+            slices += 1;
             received += bytes.len();
         }
+        assert!(slices <= 2, "one-byte frames behind the first are gathered");
         server.sent();
         assert!(server.connection.is_reading());
     }
