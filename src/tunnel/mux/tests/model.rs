@@ -50,7 +50,8 @@ proptest! {
 
 #[test]
 fn the_corpora_of_the_fuzz_targets_run() {
-    let targets: [(&str, fn(&[u8])); 3] = [
+    type Target = (&'static str, fn(&[u8]));
+    let targets: [Target; 3] = [
         ("mux_frame", fuzzing::decode_frames),
         ("mux_hostile_peer", fuzzing::hostile_peer),
         ("mux_operations", fuzzing::operate),

@@ -101,8 +101,7 @@ async fn m14_reader_writer_and_watcher_of_a_stream_have_wakers_of_their_own() {
     let (mut near, mut far) = stream_pair(&client, &mut server).await;
     let flags = [(); 3].map(|()| Arc::new(Flag::default()));
     let wakers = flags.each_ref().map(|flag| Waker::from(Arc::clone(flag)));
-    let [mut reading, mut writing, mut watching] =
-        wakers.each_ref().map(|waker| Context::from_waker(waker));
+    let [mut reading, mut writing, mut watching] = wakers.each_ref().map(Context::from_waker);
     // Until the windows are full, and the queue behind them.
     loop {
         let mut chunk = Bytes::from(vec![1; 64 * 1024]);
