@@ -59,7 +59,7 @@ impl SharedBudget {
         held.max(self.floor + left / ADVANCE_PART)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }

@@ -13,6 +13,7 @@ use super::{
     frame::Frame,
     id::Role,
     settings::{PREFACE, Settings},
+    simulation::{Step, World},
 };
 
 /// Feeds `input` to the frame decoder in pieces whose length the first byte gives.
@@ -69,3 +70,41 @@ pub fn hostile_peer(input: &[u8]) {
         while connection.poll_event().is_some() {}
     }
 }
+
+/// Runs `input` as operations on both ends of a session, beside the model that says what must come out.
+///
+/// The first byte chooses the limits and who leaves at the end, every four after it are a step.
+pub fn operate(input: &[u8]) {
+    let Some((setup, rest)) = input.split_first() else {
+        return;
+    };
+    let config = |tight: bool| {
+        if !tight {
+            return Config::default();
+        }
+        Config::default()
+            .with_max_streams(16)
+            .with_max_opened(usize::from(setup >> 4) + 1)
+            .with_max_unaccepted(16)
+            .with_receive_budget(0)
+            .with_send_queue(10_000)
+    };
+    let mut world = World::new(config(setup & 1 != 0), config(setup & 2 != 0));
+    for bytes in rest
+        .as_chunks::<{ Step::LENGTH }>()
+        .0
+        .iter()
+        .take(MAX_STEPS)
+    {
+        world.run(Step::from_bytes(*bytes));
+    }
+    match setup & 0xc {
+        4 => world.leave(Role::Client),
+        8 => world.leave(Role::Server),
+        _ => {}
+    }
+    world.settle();
+}
+
+/// Keeps a run within milliseconds.
+const MAX_STEPS: usize = 400;

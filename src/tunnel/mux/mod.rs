@@ -46,6 +46,8 @@
 //!
 //! # On the wire
 //!
+//! In short; `docs/wire.md` in the repository is the specification, and `tests/vectors` has examples of everything.
+//!
 //! The first bytes each way are `ACC1`. Frames follow, all numbers big endian, the first of them SETTINGS:
 //!
 //! ```text
@@ -97,7 +99,7 @@ mod entry;
 mod failure;
 mod flow;
 mod frame;
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod id;
 mod in_flight;
@@ -110,8 +112,11 @@ mod schedule;
 mod session;
 mod settings;
 mod shared;
+#[cfg(any(test, fuzzing))]
+mod simulation;
 mod state;
 mod stream;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod violation;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::PoisonError,
     task::{Context, Poll, Waker},
 };
 
@@ -14,6 +14,7 @@ use super::{
     connection::{Connection, Event},
     failure::StreamFailure,
     id::{BuildIdHasher, StreamId},
+    sync::Mutex,
 };
 
 /// The connection behind a lock that is never held across an await, and those who wait for it.

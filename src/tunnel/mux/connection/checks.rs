@@ -1,6 +1,16 @@
 //! What tests and fuzz targets look at.
 
-use super::Connection;
+use std::collections::VecDeque;
+
+use super::{
+    super::{
+        config::{RECEIVE_FLOOR, SEND_FLOOR},
+        id::StreamId,
+        schedule::Lane,
+        state::{ReceiveState, SendState},
+    },
+    Connection,
+};
 
 impl Connection {
     /// Checks what must hold between any two calls.
@@ -46,10 +56,99 @@ impl Connection {
             .filter(|entry| !entry.end_booked)
             .count();
         assert_eq!(live, self.live);
+        self.assert_books();
+        if !self.is_closing() {
+            self.assert_nobody_is_forgotten();
+        }
+    }
+
+    /// What is booked in the shared budgets is what the streams hold.
+    fn assert_books(&self) {
+        let above = |held: u64, floor: u64| held.saturating_sub(floor);
+        let granted: u64 = self
+            .streams
+            .values()
+            .map(|entry| above(entry.receive.window.held(), RECEIVE_FLOOR))
+            .sum();
+        assert_eq!(granted, self.receive_budget.taken());
+        if !self.is_closing() {
+            let queued: u64 = self
+                .streams
+                .values()
+                .map(|entry| above(entry.send.queue.len() as u64, SEND_FLOOR))
+                .sum();
+            assert_eq!(queued, self.send_budget.taken());
+        }
+    }
+
+    /// Nobody waits who could go on, and nothing lies ready that no lane of the scheduler knows of.
+    fn assert_nobody_is_forgotten(&self) {
+        for (id, entry) in &self.streams {
+            let (send, receive) = (&entry.send, &entry.receive);
+            assert!(
+                !receive.reader_waits
+                    || (receive.queue.is_empty() && receive.state == ReceiveState::Open),
+                "the reader of {id} waits"
+            );
+            assert!(
+                !send.writer_waits || (send.failure().is_none() && !send.queue.is_empty()),
+                "the writer of {id} waits"
+            );
+            assert!(
+                !entry.abort_watched || !entry.is_aborted_by_peer(),
+                "the watcher of {id} waits"
+            );
+            assert!(
+                !send.is_ready()
+                    || matches!(entry.lane, Lane::Sparse | Lane::Bulk | Lane::Background),
+                "{id} has data and stands in no lane"
+            );
+            let opens = send.opening.is_some() == (entry.lane == Lane::Opening);
+            assert!(opens, "{id} is not announced");
+            let control = receive.credit_due
+                || receive.stop_due.is_some()
+                || matches!(send.state, SendState::Resetting(..));
+            assert!(
+                !control || entry.in_control || send.opening.is_some(),
+                "{id} has a control frame and stands in no lane"
+            );
+            // A peer that has used all of its credit gets more as soon as everything is read.
+            assert!(
+                receive.state != ReceiveState::Open
+                    || receive.window.held() > 0
+                    || receive.credit_due,
+                "{id} has no credit and none is on its way"
+            );
+        }
+        let stands = |lane: &VecDeque<StreamId>, kind: Lane| {
+            let there = lane
+                .iter()
+                .filter(|id| self.streams.get(id).is_some_and(|entry| entry.lane == kind));
+            assert_eq!(there.count(), lane.len());
+            let known = self.streams.values().filter(|entry| entry.lane == kind);
+            assert_eq!(known.count(), lane.len());
+        };
+        stands(&self.scheduler.opening, Lane::Opening);
+        stands(&self.scheduler.sparse, Lane::Sparse);
+        stands(&self.scheduler.bulk, Lane::Bulk);
+        stands(&self.scheduler.background, Lane::Background);
+        let in_control = self.streams.values().filter(|entry| entry.in_control);
+        assert_eq!(in_control.count(), self.scheduler.control.len());
+        assert!(!self.local.opener_waits || !(self.can_open() || self.is_going_away()));
+        assert!(!self.remote.acceptor_waits || self.remote.unaccepted.is_empty());
+        // Who has used up what it was told it may open hears of more, if there is more.
+        let left = self.remote.allowed - self.remote.opened;
+        assert!(
+            left > 0
+                || self.outbox.max_streams
+                || self.stream_allowance() <= self.remote.allowed
+                || self.local_leave.is_some(),
+            "the peer can open nothing and is not told that it may"
+        );
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Connection {
     pub(in super::super) fn held_streams(&self) -> usize {
         self.streams.len()
@@ -62,7 +161,10 @@ impl Connection {
             .map(|entry| entry.send.queue.len() as u64)
             .sum()
     }
+}
 
+#[cfg(test)]
+impl Connection {
     /// What may be under way to this side.
     pub(in super::super) fn in_flight_target(&self) -> u64 {
         self.in_flight.target()
@@ -79,7 +181,6 @@ impl Connection {
     }
 
     /// Slices of somebody else's buffers in one send queue.
-    #[cfg(test)]
     pub(in super::super) fn queued_slices(&self, id: super::super::id::StreamId) -> usize {
         let entry = self.streams.get(&id).expect("an open stream");
         entry.send.queue.moved_slices()

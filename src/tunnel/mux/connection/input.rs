@@ -204,6 +204,8 @@ impl Connection {
         ));
         self.update_credit(id);
         self.wake_acceptor();
+        // There may be room that was too little to be worth a frame while the peer had some left.
+        self.offer_streams();
         Ok(())
     }
 

@@ -360,6 +360,8 @@ impl Connection {
             entry.send.queue.clear();
         }
         self.scheduler = Scheduler::default();
+        // Nobody can accept them any more, and what was sent on them would stay for as long as the session is held.
+        self.refuse_unaccepted();
         self.wake_acceptor();
         self.wake_opener();
         self.events.push_back(Event::Changed);

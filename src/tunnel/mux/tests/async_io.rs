@@ -106,7 +106,7 @@ async fn both_directions_at_once_on_two_threads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_writers_without_readers_do_not_stop_the_connection() {
+async fn m01_two_writers_without_readers_do_not_stop_the_connection() {
     let (client, mut server) = sides(4096);
     let (mut near, mut far) = stream_pair(&client, &mut server).await;
     let data = Bytes::from(pattern(100_000));

@@ -1,15 +1,21 @@
 //! Two ends against each other, and one end against scripted bytes.
 
+mod abuse;
 mod async_io;
+mod bounds;
+mod endings;
+mod flood;
+mod framing;
 mod hostile;
-mod limits;
 mod model;
-mod pair;
 mod paths;
 mod pipes;
 mod priorities;
 mod probe;
-mod regression;
+mod progress;
+mod rules;
+mod silence;
+mod vectors;
 mod wakers;
 mod wire;
 

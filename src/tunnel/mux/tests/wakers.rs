@@ -3,7 +3,11 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
@@ -11,7 +15,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::super::{Config, MuxStream, Role, start};
+use super::{
+    super::{Config, MuxStream, Role, start},
+    async_io::{side, stream_pair},
+};
 
 /// A task that owns a stream and is gone with its last waker, as in executors that keep no list of their tasks.
 struct Task {
@@ -68,4 +75,61 @@ fn a_task_that_goes_with_its_waker_may_own_streams_of_the_session() {
             .recv_timeout(Duration::from_secs(10))
             .unwrap_or_else(|_| panic!("deadlock over the waker that was {which}"));
     }
+}
+
+/// Remembers that it was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Flag {
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn m14_reader_writer_and_watcher_of_a_stream_have_wakers_of_their_own() {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let client = side(near, Role::Client);
+    let mut server = side(far, Role::Server);
+    let (mut near, mut far) = stream_pair(&client, &mut server).await;
+    let flags = [(); 3].map(|()| Arc::new(Flag::default()));
+    let wakers = flags.each_ref().map(|flag| Waker::from(Arc::clone(flag)));
+    let [mut reading, mut writing, mut watching] = wakers.each_ref().map(Context::from_waker);
+    // Until the windows are full, and the queue behind them.
+    loop {
+        let mut chunk = Bytes::from(vec![1; 64 * 1024]);
+        if near.poll_write_chunk(&mut writing, &mut chunk).is_pending() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if near.poll_write_chunk(&mut writing, &mut chunk).is_pending() {
+                break;
+            }
+        }
+    }
+    for flag in &flags {
+        flag.take();
+    }
+    let mut aborted = pin!(near.aborted());
+    assert!(near.poll_read_chunk(&mut reading).is_pending());
+    assert!(aborted.as_mut().poll(&mut watching).is_pending());
+    let woken = async || {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        flags.each_ref().map(|flag| flag.take())
+    };
+    far.write_chunk(Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(woken().await, [true, false, false]);
+    let mut read = 0;
+    while read < 256 * 1024 {
+        read += far.read_chunk().await.unwrap().unwrap().len();
+    }
+    assert_eq!(woken().await, [false, true, false]);
+    far.stop(7);
+    assert!(aborted.as_mut().poll(&mut watching).is_pending());
+    assert_eq!(woken().await, [false, false, true]);
 }
