@@ -8,7 +8,7 @@ mod shared;
 mod stream;
 mod warm;
 
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 
 use std::{
@@ -22,14 +22,25 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 use tracing::{Instrument, info_span};
 
 pub use self::port::BridgePort;
-use self::{line::Line, shared::Shared, stream::BridgeStream, warm::Warm};
+pub(super) use self::preamble::Refusal as BridgeRefusal;
+use self::{
+    line::{Line, Tls},
+    shared::Shared,
+    stream::BridgeStream,
+    warm::Warm,
+};
 use super::{
     OpenOptions, StateStream, Target, Tunnel, TunnelStatus, TunnelStream,
     relay::RelayDial,
     stream::BytePipe,
     supervise::{Dial, OPEN_LIMIT},
 };
-use crate::{Error, ErrorKind, Result, relay::RelaySender, telemetry};
+use crate::{
+    Error, ErrorKind, Result,
+    net::{Connector, Endpoint},
+    relay::RelaySender,
+    telemetry,
+};
 
 /// How many connections are dialled at once unless told otherwise. Each is a TLS handshake here, and a dial and another
 /// handshake of the listener's: a burst of hundreds would only make all of them late.
@@ -40,9 +51,11 @@ const DIAL_LIMIT: usize = 16;
 /// this crate is needed there.
 ///
 /// ```no_run
+/// use std::path::Path;
+///
 /// use arc_cluster_connect::{
 ///     Tunnel,
-///     net::{Connector, TrustRoots},
+///     net::{Connector, Endpoint, Security, TrustRoots},
 ///     relay::{ConnectionString, RelaySender},
 ///     tunnel::{BridgePort, BridgeTunnel, OpenOptions, Target},
 /// };
@@ -54,8 +67,12 @@ const DIAL_LIMIT: usize = 16;
 ///     connection_string.hybrid_connection()?,
 ///     connection_string.credential(),
 /// );
-/// // Beside the cluster: azbridge -T RELAY:kubernetes/localhost:8001
-/// let tunnel = BridgeTunnel::new(sender, BridgePort::new("kubernetes")?).with_warm(2);
+/// // Beside the cluster: azbridge -T RELAY:kubernetes/kubernetes.default.svc:443
+/// let roots = TrustRoots::platform().and_file(Path::new("/etc/cluster-ca.crt"))?;
+/// let api_server = Endpoint::new("kubernetes.default.svc", 443, Security::Tls);
+/// let tunnel = BridgeTunnel::new(sender, BridgePort::new("kubernetes")?)
+///     .with_tls(Connector::new(roots)?, api_server)
+///     .with_warm(2);
 /// let stream = tunnel.open(&Target::api_server(), OpenOptions::new()).await?;
 /// # drop(stream);
 /// tunnel.shutdown().await
@@ -88,11 +105,11 @@ const DIAL_LIMIT: usize = 16;
 /// # Limits
 /// * **A dial for each stream**: 0.4 seconds on Azure where the relay is near, one in some tens 3 to 7 seconds.
 ///   [`with_warm`](Self::with_warm) hides it. The other tunnels open a stream without a round trip.
-/// * **Opening proves little**: the listener answers before it connects to its target. A target that is not there shows
-///   as a stream that ends without a byte.
-/// * **Nothing is checked on the way**: the target sees the caller's bytes as they are, credentials among them, and so
-///   does the relay. Here is no agent that authenticates or impersonates anybody.
-/// * A target that is an API server wants TLS, and a stream of a tunnel carries plain HTTP/1.1 to it.
+/// * **Opening proves little**: the listener answers before it connects to its target. Without TLS inside, a target that
+///   is not there shows as a stream that ends without a byte.
+/// * **Nothing is checked on the way**: the target sees the caller's bytes as they are, credentials among them, and so do
+///   the relay and the listener unless TLS runs [inside](Self::with_tls). Here is no agent that authenticates or
+///   impersonates anybody: the API server has to know the caller's token itself, as that of a service account.
 ///
 /// # States
 /// With a connection for each stream there is none to be connected *with*, so the states tell of the dials:
@@ -128,6 +145,7 @@ impl BridgeTunnel {
                 dial,
                 dials: Arc::new(Semaphore::new(DIAL_LIMIT)),
                 shared,
+                tls: None,
             },
             port,
             ports: HashMap::new(),
@@ -152,6 +170,21 @@ impl BridgeTunnel {
         self
     }
 
+    /// Speaks TLS with the API server inside each stream to it: the port leads to `endpoint` itself, as in
+    /// `-T RELAY:kubernetes/kubernetes.default.svc:443`. `connector` says which certificate authorities to trust for it.
+    /// Neither the relay nor the listener sees what passes then, and an opening that succeeds has reached the API server.
+    ///
+    /// The endpoint's port is for error texts only. Without this, a stream carries its bytes as they are.
+    #[must_use]
+    pub fn with_tls(mut self, connector: Connector, endpoint: Endpoint) -> Self {
+        self.line.tls = Some(Tls {
+            port: self.port.clone(),
+            connector,
+            endpoint,
+        });
+        self
+    }
+
     /// Keeps `count` connections to the API server's port ready, at most 16, so that an opening finds one without a
     /// dial. None if not set.
     ///
@@ -168,8 +201,7 @@ impl BridgeTunnel {
     /// seconds.
     #[must_use]
     pub fn with_warm_for(mut self, count: usize, max_age: Duration) -> Self {
-        self.warm =
-            (count > 0).then(|| Arc::new(Warm::new(self.port.clone(), count, max_age)));
+        self.warm = (count > 0).then(|| Arc::new(Warm::new(self.port.clone(), count, max_age)));
         self
     }
 
@@ -220,7 +252,10 @@ impl BridgeTunnel {
             Some(reason) => shared.unreachable(&reason),
             None => Error::new(
                 ErrorKind::Timeout,
-                format!("no bridged connection to {} within {limit:?}", shared.peer()),
+                format!(
+                    "no bridged connection to {} within {limit:?}",
+                    shared.peer()
+                ),
             )
             .with_help("check the network, and that the listener runs and is online"),
         }

@@ -8,8 +8,8 @@
 //! | [`BridgeTunnel`] | an Azure Relay hybrid connection, once for each stream | an Azure Relay Bridge listens there, no agent; experimental |
 //! | [`TunnelServer`] | nothing: it serves a byte pipe | the agent's side of both |
 //!
-//! All but [`BridgeTunnel`] speak the same [multiplexer](mux). [`TunnelConnector`] runs an HTTP client over any of them, and anybody can
-//! implement [`Tunnel`].
+//! All but [`BridgeTunnel`] speak the same [multiplexer](mux). [`TunnelConnector`] runs an HTTP client over any of them,
+//! and anybody can implement [`Tunnel`].
 
 pub mod mux;
 
@@ -60,7 +60,7 @@ use crate::Result;
 /// again by itself after 0, 1, 2, 5, 10 and then every 30 seconds, plus up to a quarter of jitter; an opening does not
 /// wait for that but asks for a dial now, though not more often than once a second. Streams on an earlier connection
 /// are never cut by a new one. What the far end does with a target's name shows on the stream, not on the opening,
-/// because opening costs no round trip.
+/// because opening costs no round trip. [`BridgeTunnel`] has a connection for each stream, and says how it differs.
 ///
 /// # Implementing it
 /// Anything that yields byte pipes can be a tunnel:

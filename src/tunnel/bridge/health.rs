@@ -23,8 +23,9 @@ pub(super) struct Health {
     backoff: Backoff,
     /// Dials that have begun and not ended.
     dialling: usize,
-    /// One of them tries for all.
-    probing: Probing,
+    /// The one of them that tries for all, while the way does not work.
+    trial: Option<Trial>,
+    next_trial: u64,
     /// How often the listener has answered.
     answers: u64,
     /// Of those in a row that count, so zero means that the way works, as far as is known.
@@ -36,11 +37,9 @@ pub(super) struct Health {
     ending: Ending,
 }
 
+/// The number of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Probing {
-    No,
-    Yes,
-}
+struct Trial(u64);
 
 struct Failure {
     reason: Arc<Error>,
@@ -58,7 +57,7 @@ enum Ending {
 /// A dial that may begin. To be given back to one of [`Health`]'s methods.
 #[derive(Debug)]
 pub(super) struct Attempt {
-    probing: Probing,
+    trial: Option<Trial>,
     /// [`Health::answers`] when it began.
     answers: u64,
 }
@@ -84,7 +83,8 @@ impl Health {
             jitter,
             backoff: Backoff::new(jitter),
             dialling: 0,
-            probing: Probing::No,
+            trial: None,
+            next_trial: 0,
             answers: 0,
             failures: 0,
             failure_number: 0,
@@ -102,9 +102,9 @@ impl Health {
         if self.ending != Ending::Open {
             return Turn::Closed;
         }
-        let probing = match &self.last_failure {
-            None => Probing::No,
-            Some(_) if self.probing == Probing::Yes => return Turn::Wait(None),
+        let trial = match &self.last_failure {
+            None => None,
+            Some(_) if self.trial.is_some() => return Turn::Wait(None),
             Some(failure) => {
                 // A failure from before the call says nothing about now.
                 let is_news = self.failure_number > seen.0;
@@ -118,14 +118,15 @@ impl Health {
                 if now < begin {
                     return Turn::Wait(Some(begin));
                 }
-                Probing::Yes
+                self.next_trial += 1;
+                Some(Trial(self.next_trial))
             }
         };
-        self.probing = probing;
+        self.trial = trial;
         self.dialling += 1;
         self.last_dial = Some(now);
         Turn::Dial(Attempt {
-            probing,
+            trial,
             answers: self.answers,
         })
     }
@@ -133,6 +134,8 @@ impl Health {
     /// The listener answered, be it with a refusal of this one stream.
     pub(super) fn answered(&mut self, attempt: Attempt) {
         self.end(&attempt);
+        // Whoever still tries for all is one of many now.
+        self.trial = None;
         self.answers += 1;
         self.failures = 0;
         self.last_failure = None;
@@ -141,10 +144,10 @@ impl Health {
 
     /// The dial failed before anybody at the far end answered.
     pub(super) fn failed(&mut self, attempt: Attempt, reason: &Arc<Error>, now: Instant) {
-        self.end(&attempt);
+        let tried_for_all = self.end(&attempt);
         // Somebody got through since this dial began, or it is one of many that fail together.
         let is_old = self.answers != attempt.answers;
-        let is_one_of_many = self.failures > 0 && attempt.probing == Probing::No;
+        let is_one_of_many = self.failures > 0 && !tried_for_all;
         if is_old || is_one_of_many {
             return;
         }
@@ -167,16 +170,19 @@ impl Health {
         self.end(&attempt);
     }
 
-    fn end(&mut self, attempt: &Attempt) {
+    /// Whether it was the trial.
+    fn end(&mut self, attempt: &Attempt) -> bool {
         self.dialling -= 1;
-        if attempt.probing == Probing::Yes {
-            self.probing = Probing::No;
+        let tried_for_all = attempt.trial.is_some() && attempt.trial == self.trial;
+        if tried_for_all {
+            self.trial = None;
         }
+        tried_for_all
     }
 
     /// Whether `attempt` was granted when the way worked, and now does not.
     pub(super) fn is_stale(&self, attempt: &Attempt) -> bool {
-        self.failures > 0 && attempt.probing == Probing::No
+        self.failures > 0 && (attempt.trial.is_none() || attempt.trial != self.trial)
     }
 
     /// Whether the last dials that count were answered.
@@ -234,7 +240,11 @@ impl Health {
             TunnelState::Closed => 5,
         };
         // Neither counts while the way works or the end has come.
-        let failures = if kind == 1 || kind == 3 { self.failures } else { 0 };
+        let failures = if kind == 1 || kind == 3 {
+            self.failures
+        } else {
+            0
+        };
         let number = if kind == 3 { self.failure_number } else { 0 };
         (kind, failures, number)
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    net::{Backoff, random_jitter},
+    net::{Alpn, Backoff, Connector, Endpoint, random_jitter},
     tunnel::{stream::BytePipe, supervise::Dial},
 };
 
@@ -40,6 +40,15 @@ pub(super) struct Line {
     pub(super) dial: Arc<dyn Dial>,
     pub(super) dials: Arc<Semaphore>,
     pub(super) shared: Arc<Shared>,
+    pub(super) tls: Option<Tls>,
+}
+
+/// How a port is spoken to that wants TLS inside the bridged connection.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) port: BridgePort,
+    pub(super) connector: Connector,
+    pub(super) endpoint: Endpoint,
 }
 
 /// Why one attempt gave no stream.
@@ -106,7 +115,21 @@ impl Line {
             .await
             .unwrap_or_else(|_| Err(Failure::Lost(reply_timeout(peer))))?;
         self.shared.measured(asked.elapsed());
-        Ok(Prefixed::wrap(first, io))
+        let io = Prefixed::wrap(first, io);
+        match self.tls.as_ref().filter(|tls| tls.port == *port) {
+            None => Ok(io),
+            Some(tls) => {
+                let Tls {
+                    connector,
+                    endpoint,
+                    ..
+                } = tls;
+                // What runs in a stream is HTTP/1.1. That the target has another certificate, or is not there, is its
+                // own affair: the listener has answered.
+                let secured = connector.secure(io, endpoint, Alpn::Http1).await;
+                Ok(Box::new(secured.map_err(Failure::Refused)?))
+            }
+        }
     }
 }
 

@@ -31,7 +31,9 @@ impl BridgePort {
                 ErrorKind::InvalidInput,
                 "the name of a bridge port is 1 to 255 bytes without control characters",
             )
-            .with_help("give the name that the listener was started with: -T RELAY:NAME/HOST:PORT"));
+            .with_help(
+                "give the name that the listener was started with: -T RELAY:NAME/HOST:PORT",
+            ));
         }
         Ok(Self(Arc::from(name)))
     }

@@ -60,7 +60,7 @@ impl Reply {
 
 /// Why a listener gives no stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::tunnel) enum Refusal {
     /// It closed without a word, which is all that it does about a name that it does not know.
     UnknownPort,
     UnknownVersion,
@@ -157,24 +157,15 @@ pub(super) mod listener {
         }
     }
 
-    impl Reply {
-        pub(in super::super) fn to_bytes(self) -> [u8; REPLY_LENGTH] {
-            match self {
-                Self::Accepted(mode) => [1, 0, mode as u8],
-                Self::UnknownVersion => [0, 0, 0],
-                Self::WantsDatagrams => [0, 0, 1],
-                Self::WantsStream => [0, 0, 0xFF],
-                Self::Unknown(bytes) => bytes,
-            }
-        }
-    }
-
     /// What is known of a hello so far.
-    #[derive(Debug, PartialEq, Eq)]
+    #[derive(Clone, Debug, PartialEq, Eq)]
     pub(in super::super) enum Asked {
         More,
         /// What stays in the input are the client's first bytes.
-        Port { mode: Mode, name: String },
+        Port {
+            mode: Mode,
+            name: String,
+        },
         /// To be answered with [`Reply::UnknownVersion`], without reading on.
         UnknownVersion,
     }

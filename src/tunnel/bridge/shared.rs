@@ -302,7 +302,9 @@ impl Attempt {
     /// Whether it was granted when the way worked, and now does not.
     pub(super) fn is_stale(&self) -> bool {
         let health = &lock(&self.shared.inner).health;
-        self.attempt.as_ref().is_some_and(|attempt| health.is_stale(attempt))
+        self.attempt
+            .as_ref()
+            .is_some_and(|attempt| health.is_stale(attempt))
     }
 
     /// The listener answered, with a stream or with a refusal.

@@ -172,7 +172,10 @@ impl Warm {
     async fn lost(&self) -> Duration {
         poll_fn(|cx| {
             let mut inner = lock(&self.inner);
-            let ended = inner.idle.iter_mut().position(|idle| idle.poll_end(cx).is_ready());
+            let ended = inner
+                .idle
+                .iter_mut()
+                .position(|idle| idle.poll_end(cx).is_ready());
             match ended.and_then(|index| inner.idle.remove(index)) {
                 Some(idle) => Poll::Ready(idle.born.elapsed()),
                 None => Poll::Pending,

@@ -36,7 +36,10 @@ fn while_the_way_works_everybody_dials_at_once() {
     let (mut health, now) = (health(), Instant::now());
     assert!(matches!(health.state(), TunnelState::Idle));
     let attempts: Vec<_> = (0..50).map(|_| dial(&mut health, now)).collect();
-    assert!(matches!(health.state(), TunnelState::Connecting { attempt: 1 }));
+    assert!(matches!(
+        health.state(),
+        TunnelState::Connecting { attempt: 1 }
+    ));
     for attempt in attempts {
         health.answered(attempt);
         assert!(matches!(health.state(), TunnelState::Connected));
@@ -65,7 +68,10 @@ fn after_a_failure_one_dial_tries_for_all() {
     let Turn::Dial(probe) = health.turn(now, seen) else {
         panic!("it is due");
     };
-    assert!(matches!(health.state(), TunnelState::Connecting { attempt: 2 }));
+    assert!(matches!(
+        health.state(),
+        TunnelState::Connecting { attempt: 2 }
+    ));
     assert!(matches!(health.turn(now, seen), Turn::Wait(None)));
     health.failed(probe, &lost(), now);
     assert!(
@@ -111,7 +117,10 @@ fn what_does_not_pass_is_said_to_those_who_waited_only() {
     health.failed(attempt, &forbidden(), now);
     assert!(matches!(health.turn(now, before), Turn::Failed(_)));
     let after = health.seen();
-    assert!(matches!(health.turn(now + seconds(1), after), Turn::Dial(_)));
+    assert!(matches!(
+        health.turn(now + seconds(1), after),
+        Turn::Dial(_)
+    ));
 }
 
 #[test]
@@ -136,6 +145,29 @@ fn one_who_leaves_takes_the_trial_with_nobody() {
     assert!(matches!(health.state(), TunnelState::Waiting { .. }));
     // The next may: what was due is due.
     dial(&mut health, later + seconds(1));
+}
+
+#[test]
+fn a_trial_ends_with_somebody_elses_answer() {
+    let (mut health, now) = (health(), Instant::now());
+    let (first, second) = (dial(&mut health, now), dial(&mut health, now));
+    health.failed(first, &lost(), now);
+    let later = now + seconds(2);
+    let old_trial = dial(&mut health, later);
+    health.answered(second);
+    // Nobody has to wait for it any more, and what it finds counts for nothing.
+    let third = dial(&mut health, later);
+    health.failed(third, &lost(), later);
+    let seen = health.seen();
+    let trial = dial(&mut health, later + seconds(2));
+    assert!(health.is_stale(&old_trial) && !health.is_stale(&trial));
+    health.failed(old_trial, &lost(), later + seconds(2));
+    assert!(matches!(
+        health.turn(later + seconds(2), seen),
+        Turn::Wait(None)
+    ));
+    health.answered(trial);
+    assert!(matches!(health.state(), TunnelState::Connected));
 }
 
 #[test]
@@ -178,9 +210,7 @@ proptest! {
                 let seen = health.seen();
                 match health.turn(now, seen) {
                     Turn::Dial(attempt) => attempts.push(attempt),
-                    Turn::Wait(None) => prop_assert!(
-                        attempts.iter().any(|attempt| attempt.probing == Probing::Yes)
-                    ),
+                    Turn::Wait(None) => prop_assert!(health.trial.is_some()),
                     Turn::Wait(Some(at)) => prop_assert!(at > now && at <= now + MIN_DIAL_INTERVAL),
                     other => prop_assert!(false, "{:?}", other),
                 }
@@ -193,8 +223,10 @@ proptest! {
                     _ => health.abandoned(attempt),
                 }
             }
-            let probes = attempts.iter().filter(|attempt| attempt.probing == Probing::Yes).count();
-            prop_assert!(probes <= 1);
+            if health.trial.is_some() {
+                prop_assert!(!health.is_good());
+                prop_assert!(attempts.iter().any(|attempt| attempt.trial == health.trial));
+            }
             prop_assert_eq!(health.dialling, attempts.len());
         }
     }

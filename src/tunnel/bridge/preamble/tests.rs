@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
+    super::fuzzing,
     listener::{Asked, HelloDecoder},
     *,
 };
@@ -27,6 +28,18 @@ fn asked(pieces: &[&[u8]]) -> (Asked, Bytes) {
         asked = decoder.handle_input(&mut rest);
     }
     (asked, rest)
+}
+
+impl Reply {
+    fn to_bytes(self) -> [u8; REPLY_LENGTH] {
+        match self {
+            Self::Accepted(mode) => [1, 0, mode as u8],
+            Self::UnknownVersion => [0, 0, 0],
+            Self::WantsDatagrams => [0, 0, 1],
+            Self::WantsStream => [0, 0, 0xFF],
+            Self::Unknown(bytes) => bytes,
+        }
+    }
 }
 
 /// What the documentation of the tunnel promises, byte by byte.
@@ -91,7 +104,12 @@ fn a_target_that_speaks_first_loses_no_byte() {
 
 #[test]
 fn a_hello_of_another_version_is_told_at_its_third_byte() {
-    for hello in [&b"\x02\x00\x00"[..], b"\x01\x01\x00", b"\x01\x00\x02", b"GET"] {
+    for hello in [
+        &b"\x02\x00\x00"[..],
+        b"\x01\x01\x00",
+        b"\x01\x00\x02",
+        b"GET",
+    ] {
         assert_eq!(asked(&[&hello[..2]]).0, Asked::More);
         assert_eq!(asked(&[hello]).0, Asked::UnknownVersion);
     }
@@ -119,7 +137,29 @@ fn pieces(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     pieces
 }
 
+/// What the fuzz target looks for, with the seeds that it begins from.
+#[test]
+fn the_fuzz_targets_seeds_hold() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/bridge_preamble");
+    let Ok(seeds) = std::fs::read_dir(corpus) else {
+        // Not in the package that others build.
+        return;
+    };
+    for seed in seeds {
+        fuzzing::preamble(&std::fs::read(seed.unwrap().path()).unwrap());
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_bytes_break_the_fuzz_target(
+        step in 0..6_u8,
+        head in prop::sample::select(vec![vec![], vec![1, 0, 0], vec![1, 0, 1], vec![0, 0, 0]]),
+        tail in proptest::collection::vec(any::<u8>(), 0..40),
+    ) {
+        fuzzing::preamble(&[&[step][..], &head, &tail].concat());
+    }
+
     #[test]
     fn what_a_client_says_a_listener_hears(
         name in "\\PC{0,60}",

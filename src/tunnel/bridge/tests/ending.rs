@@ -41,8 +41,16 @@ async fn every_change_of_state_is_told() {
     assert_eq!(
         states,
         [
-            "idle", "connecting", "waiting", "connecting again", "connected", "waiting",
-            "connecting again", "connected", "draining", "closed"
+            "idle",
+            "connecting",
+            "waiting",
+            "connecting again",
+            "connected",
+            "waiting",
+            "connecting again",
+            "connected",
+            "draining",
+            "closed"
         ]
     );
 }
@@ -80,7 +88,10 @@ async fn a_stream_that_outlasts_a_shutdown_is_cut() {
     assert!(error.is_timeout());
     assert!(error.to_string().starts_with("1 streams"));
     // Whoever waited is told, whoever comes later too.
-    assert_eq!(reading.await.unwrap().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        reading.await.unwrap().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
     assert!(writer.write_all(b"x").await.is_err());
     drop(writer);
     assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 0);

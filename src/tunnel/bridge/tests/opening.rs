@@ -12,7 +12,7 @@ use super::{
     super::*,
     bed::{ACCEPTED, Bed, forbidden, read, unreachable},
 };
-use crate::tunnel::TunnelState;
+use crate::tunnel::{Refusal, TunnelState};
 
 async fn error_after(reply: &[u8]) -> Error {
     let mut bed = Bed::new();
@@ -49,7 +49,10 @@ async fn an_accepted_stream_byte_by_byte() {
     assert_eq!(request, "GET / HTTP/1.1\r\n\r\n");
     // The other direction goes on.
     far.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
-    assert_eq!(stream.read_chunk().await.unwrap().unwrap(), "HTTP/1.1 200 OK\r\n");
+    assert_eq!(
+        stream.read_chunk().await.unwrap().unwrap(),
+        "HTTP/1.1 200 OK\r\n"
+    );
     far.shutdown().await.unwrap();
     assert!(stream.read_chunk().await.unwrap().is_none());
     let status = bed.tunnel.status();
@@ -77,6 +80,8 @@ async fn what_a_target_says_first_is_read_first() {
 async fn an_unknown_port_is_said_with_its_name() {
     let error = error_after(b"").await;
     assert_eq!(error.kind(), ErrorKind::Refused);
+    // As every tunnel says it.
+    assert_eq!(Refusal::of(&error), Some(Refusal::UnknownTarget));
     assert_eq!(
         error.to_string(),
         "the bridge listener at relay.example/hc has no port named k8s"
@@ -90,15 +95,32 @@ async fn every_refusal_has_its_own_text() {
     for (reply, kind, part) in [
         (&b"\x00\x00\x00"[..], ErrorKind::Refused, "version 1.0"),
         (b"\x00\x00\x01", ErrorKind::Refused, "is for datagrams"),
-        (b"\x00\x00\xff", ErrorKind::Protocol, "does not speak the bridge protocol"),
-        (b"\x01\x00\x01", ErrorKind::Protocol, "does not speak the bridge protocol"),
+        (
+            b"\x00\x00\xff",
+            ErrorKind::Protocol,
+            "does not speak the bridge protocol",
+        ),
+        (
+            b"\x01\x00\x01",
+            ErrorKind::Protocol,
+            "does not speak the bridge protocol",
+        ),
         (b"\x01\x00\x00\x00", ErrorKind::Refused, "too old"),
-        (b"\x01\x00", ErrorKind::Protocol, "does not speak the bridge protocol"),
+        (
+            b"\x01\x00",
+            ErrorKind::Protocol,
+            "does not speak the bridge protocol",
+        ),
         (b"ACC1\x00", ErrorKind::Protocol, "an agent of this project"),
-        (b"HTTP/1.1 400", ErrorKind::Protocol, "does not speak the bridge protocol"),
+        (
+            b"HTTP/1.1 400",
+            ErrorKind::Protocol,
+            "does not speak the bridge protocol",
+        ),
     ] {
         let error = error_after(reply).await;
         assert_eq!(error.kind(), kind, "{reply:?}");
+        assert_eq!(Refusal::of(&error), None);
         assert!(error.to_string().contains(part), "{error}");
         assert!(error.help().is_some());
         assert!(!error.is_retryable());
@@ -133,7 +155,11 @@ async fn silence_is_a_time_out_that_says_whose() {
     let _far = bed.asked().await;
     let error = opening.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert!(error.report().contains("did not answer"), "{}", error.report());
+    assert!(
+        error.report().contains("did not answer"),
+        "{}",
+        error.report()
+    );
     assert_eq!(start.elapsed(), OPEN_LIMIT);
     let TunnelState::Waiting { reason, .. } = bed.tunnel.status().state else {
         panic!("{:?}", bed.tunnel.status().state);

@@ -55,7 +55,9 @@ async fn an_opening_finds_one_without_a_dial() {
 async fn only_the_api_servers_port_is_kept_warm() {
     let (tunnel, road) = Bed::with(|tunnel| {
         let port = BridgePort::new("k8s").unwrap();
-        tunnel.with_warm(2).with_port(Target::new("other").unwrap(), port)
+        tunnel
+            .with_warm(2)
+            .with_port(Target::new("other").unwrap(), port)
     })
     .accept_all();
     drop(open(&tunnel).await);
