@@ -107,6 +107,8 @@ const DIAL_LIMIT: usize = 16;
 ///   [`with_warm`](Self::with_warm) hides it. The other tunnels open a stream without a round trip.
 /// * **Opening proves little**: the listener answers before it connects to its target. Without TLS inside, a target that
 ///   is not there shows as a stream that ends without a byte.
+/// * **No priorities**: streams share no connection in which one could go first, so priority and weight of
+///   [`OpenOptions`] are without effect.
 /// * **Nothing is checked on the way**: the target sees the caller's bytes as they are, credentials among them, and so do
 ///   the relay and the listener unless TLS runs [inside](Self::with_tls). Here is no agent that authenticates or
 ///   impersonates anybody: the API server has to know the caller's token itself, as that of a service account.
