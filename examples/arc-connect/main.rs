@@ -9,6 +9,7 @@
 
 mod arcproxy;
 mod azure_code;
+mod bridge_arguments;
 mod caller_arguments;
 mod cluster_arguments;
 #[path = "../common/mod.rs"]

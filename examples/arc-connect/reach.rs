@@ -10,7 +10,6 @@ use arc_cluster_connect::{
     net::Connector,
     proxy::ProxyId,
     relay::{ConnectionString, RelaySender},
-    tunnel::RelayTunnel,
 };
 use azure_core::credentials::TokenCredential;
 use futures_util::future::join_all;
@@ -18,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     azure_code,
+    bridge_arguments::{BridgeArguments, FarEnd},
     caller_arguments::CallerArguments,
     cluster_arguments::{ClusterArguments, Place},
     common,
@@ -54,18 +54,26 @@ enum Naming {
 
 impl Reached {
     /// Reaches the one cluster that was named.
-    pub async fn one(clusters: &ClusterArguments, caller: &CallerArguments) -> Result<Self> {
+    pub async fn one(
+        clusters: &ClusterArguments,
+        bridge: &BridgeArguments,
+        caller: &CallerArguments,
+    ) -> Result<Self> {
         let place = clusters.place().await?;
-        let way = Way::new(clusters, caller, std::slice::from_ref(&place)).await?;
+        let way = Way::new(clusters, bridge, caller, std::slice::from_ref(&place)).await?;
         way.reach(place).await
     }
 
     /// Reaches all clusters that were named. One of several that can not be reached keeps nobody from the others: it is
     /// told, and left out.
-    pub async fn all(clusters: &ClusterArguments, caller: &CallerArguments) -> Result<Vec<Self>> {
+    pub async fn all(
+        clusters: &ClusterArguments,
+        bridge: &BridgeArguments,
+        caller: &CallerArguments,
+    ) -> Result<Vec<Self>> {
         let places = clusters.places().await?;
         let several = places.len() > 1;
-        let way = Way::new(clusters, caller, &places).await?;
+        let way = Way::new(clusters, bridge, caller, &places).await?;
         let attempts = places.into_iter().map(|place| async {
             let name = place.to_string();
             (name, way.reach(place).await)
@@ -124,6 +132,8 @@ impl Reached {
 /// What all clusters of one run are reached with.
 struct Way {
     connector: Connector,
+    /// What waits at a relay whose key we have.
+    far_end: FarEnd,
     /// The token that was given for the clusters.
     bearer: Option<Arc<dyn AuthProvider>>,
     azure: Option<SignedIn>,
@@ -144,9 +154,11 @@ struct SignedIn {
 impl Way {
     async fn new(
         clusters: &ClusterArguments,
+        bridge: &BridgeArguments,
         caller: &CallerArguments,
         places: &[Place],
     ) -> Result<Self> {
+        let far_end = bridge.far_end(places)?;
         let bearer = caller.bearer()?;
         let is_in_azure = places.iter().any(|place| matches!(place, Place::Azure(_)));
         if !is_in_azure && bearer.is_none() && !caller.signs_in() {
@@ -185,6 +197,7 @@ impl Way {
         };
         Ok(Self {
             connector,
+            far_end,
             bearer: bearer.map(|bearer| Arc::new(bearer) as Arc<dyn AuthProvider>),
             azure,
             correlation_id,
@@ -260,7 +273,7 @@ impl Way {
             hybrid_connection,
             connection_string.credential(),
         );
-        let tunnel: Arc<dyn Tunnel> = Arc::new(RelayTunnel::new(sender));
+        let tunnel = self.far_end.tunnel(sender);
         let unauthorized = self.unauthorized();
         tokio::select! {
             answered = first_request(&tunnel, &auth, unauthorized) => answered?,

@@ -9,13 +9,17 @@ use clap::Args;
 use futures_util::future::join_all;
 
 use crate::{
-    caller_arguments::CallerArguments, cluster_arguments::ClusterArguments, common, reach::Reached,
+    bridge_arguments::BridgeArguments, caller_arguments::CallerArguments,
+    cluster_arguments::ClusterArguments, common, reach::Reached,
 };
 
 #[derive(Args)]
 pub struct SessionArguments {
     #[command(flatten)]
     clusters: ClusterArguments,
+
+    #[command(flatten)]
+    bridge: BridgeArguments,
 
     #[command(flatten)]
     caller: CallerArguments,
@@ -57,9 +61,15 @@ impl Session {
         count: Count,
     ) -> Result<Self> {
         let proxy = builder.start().await?;
+        let SessionArguments {
+            clusters,
+            bridge,
+            caller,
+            ..
+        } = arguments;
         let mut reached = match count {
-            Count::One => vec![Reached::one(&arguments.clusters, &arguments.caller).await?],
-            Count::Any => Reached::all(&arguments.clusters, &arguments.caller).await?,
+            Count::One => vec![Reached::one(clusters, bridge, caller).await?],
+            Count::Any => Reached::all(clusters, bridge, caller).await?,
         };
         if let Some(name) = &arguments.kube_context {
             if reached.len() > 1 {

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use self::grant::{Kind, grants};
 use crate::{
+    bridge_arguments::BridgeArguments,
     caller_arguments::CallerArguments,
     cluster_arguments::ClusterArguments,
     common,
@@ -26,6 +27,9 @@ const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 pub struct Arguments {
     #[command(flatten)]
     cluster: ClusterArguments,
+
+    #[command(flatten)]
+    bridge: BridgeArguments,
 
     #[command(flatten)]
     caller: CallerArguments,
@@ -53,7 +57,8 @@ struct UserInfo {
 
 pub async fn run(arguments: Arguments) -> Result<ExitCode> {
     let asking = async {
-        let reached = Reached::one(&arguments.cluster, &arguments.caller).await?;
+        let reached =
+            Reached::one(&arguments.cluster, &arguments.bridge, &arguments.caller).await?;
         let user = common::with_patience("asking the API server", review(&reached)).await;
         // All that was wanted of it has been answered.
         let _ = reached.tunnel.shutdown().await;

@@ -15,6 +15,8 @@ mod transport;
 
 use std::{fmt, net::IpAddr};
 
+use tokio::io::{AsyncRead, AsyncWrite};
+
 pub use proxy::ProxySettings;
 pub use stream::NetStream;
 pub use tls::{Alpn, TlsAcceptor, TrustRoots};
@@ -211,6 +213,20 @@ impl Connector {
                 Ok(NetStream::tls(stream))
             }
         }
+    }
+
+    /// Completes the TLS handshake with `endpoint` over `io`, which leads there by a way that is none of ours.
+    pub(crate) async fn secure<T>(
+        &self,
+        io: T,
+        endpoint: &Endpoint,
+        alpn: Alpn,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let hop = Hop::Target(endpoint);
+        self.tls.handshake(endpoint, io, alpn, hop).await
     }
 }
 

@@ -5,13 +5,15 @@
 //! | [`RelayTunnel`] | an Azure Relay hybrid connection | the agent needs no inbound connection |
 //! | [`ClusterConnect`] | the relay that Azure Resource Manager names for a cluster | as Azure Arc has it |
 //! | [`DirectTunnel`] | TCP, with or without TLS | the agent can be reached |
+//! | [`BridgeTunnel`] | an Azure Relay hybrid connection, once for each stream | an Azure Relay Bridge listens there, no agent; experimental |
 //! | [`TunnelServer`] | nothing: it serves a byte pipe | the agent's side of both |
 //!
-//! All speak the same [multiplexer](mux). [`TunnelConnector`] runs an HTTP client over any of them, and anybody can
-//! implement [`Tunnel`].
+//! All but [`BridgeTunnel`] speak the same [multiplexer](mux). [`TunnelConnector`] runs an HTTP client over any of them,
+//! and anybody can implement [`Tunnel`].
 
 pub mod mux;
 
+mod bridge;
 mod cluster_connect;
 mod connector;
 mod direct;
@@ -29,6 +31,9 @@ mod target;
 
 use async_trait::async_trait;
 
+#[cfg(fuzzing)]
+pub use bridge::fuzzing as bridge_fuzzing;
+pub use bridge::{BridgePort, BridgeTunnel};
 pub use cluster_connect::{ClusterConnect, ClusterConnectBuilder, Preflight};
 pub use connector::TunnelConnector;
 pub use direct::DirectTunnel;
@@ -55,7 +60,7 @@ use crate::Result;
 /// again by itself after 0, 1, 2, 5, 10 and then every 30 seconds, plus up to a quarter of jitter; an opening does not
 /// wait for that but asks for a dial now, though not more often than once a second. Streams on an earlier connection
 /// are never cut by a new one. What the far end does with a target's name shows on the stream, not on the opening,
-/// because opening costs no round trip.
+/// because opening costs no round trip. [`BridgeTunnel`] has a connection for each stream, and says how it differs.
 ///
 /// # Implementing it
 /// Anything that yields byte pipes can be a tunnel:
@@ -142,6 +147,7 @@ const _: () = {
     is_send_and_sync::<RelayTunnel>();
     is_send_and_sync::<ClusterConnect>();
     is_send_and_sync::<DirectTunnel>();
+    is_send_and_sync::<BridgeTunnel>();
     is_send_and_sync::<TunnelConnector>();
     is_send_and_sync::<TunnelServer>();
     is_unpin_send_and_static::<TunnelStream>();

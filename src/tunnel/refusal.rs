@@ -2,7 +2,10 @@
 
 use std::{error::Error as StdError, fmt, io};
 
-use super::mux::{StreamCode, StreamFailure};
+use super::{
+    bridge::BridgeRefusal,
+    mux::{StreamCode, StreamFailure},
+};
 use crate::{Error, ErrorKind};
 
 /// Why the serving side of a tunnel refused a stream. Its code travels in the RESET frame.
@@ -30,8 +33,8 @@ impl Refusal {
         StreamCode::new(FIRST_CODE + number)
     }
 
-    /// The refusal that made reading or writing a [`TunnelStream`](super::TunnelStream) fail, if that is why. `error`
-    /// is an [`io::Error`] or an [`Error`].
+    /// The refusal that made reading or writing a [`TunnelStream`](super::TunnelStream) fail, or opening one through a
+    /// [`BridgeTunnel`](super::BridgeTunnel), if that is why. `error` is an [`io::Error`] or an [`Error`].
     pub fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut cause = Some(error);
         while let Some(error) = cause {
@@ -41,6 +44,9 @@ impl Refusal {
                 return Self::ALL
                     .into_iter()
                     .find(|refusal| refusal.code() == *code);
+            }
+            if let Some(BridgeRefusal::UnknownPort) = error.downcast_ref() {
+                return Some(Self::UnknownTarget);
             }
             // The source of an `io::Error` is not what it carries but the source of that.
             cause = match error.downcast_ref::<io::Error>() {

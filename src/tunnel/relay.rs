@@ -70,7 +70,7 @@ impl Tunnel for RelayTunnel {
     }
 }
 
-struct RelayDial(RelaySender);
+pub(super) struct RelayDial(pub(super) RelaySender);
 
 #[async_trait]
 impl Dial for RelayDial {

@@ -33,7 +33,7 @@ use crate::{
 
 /// How long an opening waits for a connection unless [`OpenOptions`] says otherwise. Long enough for the waits 0, 1,
 /// 2 and 5 s, in which a relay or agent restarts; short enough that kubectl's user still looks at the screen.
-const OPEN_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes byte pipes to one far end.
 #[async_trait]

@@ -107,8 +107,11 @@ impl Lane {
             self.free_at = self.free_at.max(now) + takes;
             self.waiting.push_back((self.free_at, piece.len()));
             self.queued += piece.len();
+            let earliest = self.free_at + self.way.delay + self.jitter(now);
+            // Bytes do not overtake each other.
+            let last = self.flying.back().map(|(last, _)| *last);
             self.flying
-                .push_back((self.free_at + self.way.delay, piece));
+                .push_back((last.map_or(earliest, |last| earliest.max(last)), piece));
         }
     }
 
