@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -11,13 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Emulation, RelayServer, Rights,
+    attempts::Attempts,
     emulation::Emulator,
     entity::Entities,
     forward::MAX_REQUEST_BODIES,
     metrics::Metrics,
+    newcomers::Newcomers,
     service::{Relay, Scheme},
     token::{EntraIssuer, Rules},
-    warning_limit::WarningLimit,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -167,6 +168,7 @@ impl RelayServerBuilder {
 
         let emulation = Emulator::new(self.emulation);
         let max_connections = self.max_connections.min(Semaphore::MAX_PERMITS);
+        let connections = Arc::new(Semaphore::new(max_connections));
         let relay = Arc::new(Relay {
             entities,
             rules: self.rules,
@@ -183,9 +185,10 @@ impl RelayServerBuilder {
             },
             local_addr,
             max_connections,
-            connections: Arc::new(Semaphore::new(max_connections)),
+            newcomers: Arc::new(Newcomers::new(Arc::clone(&connections))),
+            connections,
             metrics: Metrics::default(),
-            warnings: Mutex::new(WarningLimit::new()),
+            attempts: Arc::new(Attempts::new(max_connections)),
             shutdown: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -5,6 +5,7 @@ mod closes;
 mod control;
 mod data;
 mod emulation;
+mod flood;
 mod health;
 mod http;
 mod idle;
