@@ -195,10 +195,11 @@ mod tests {
     #[test]
     fn who_has_sent_a_request_stays() {
         let newcomers = newcomers(2);
-        let (settled, newcomer) = (admit(&newcomers), admit(&newcomers));
+        let settled = admit(&newcomers);
         settled.settle();
         // Once is enough.
         settled.settle();
+        let newcomer = admit(&newcomers);
         let next = admit(&newcomers);
         assert!(is_evicted(&newcomer) && !is_evicted(&settled));
         // Too late: its place is another's.

@@ -73,8 +73,8 @@ async fn two_seconds_of_bad_tokens_stay_within_bounds_and_good_clients_do_not_wa
     let count = ATTEMPTS_PER_SECOND * FLOOD_SECONDS;
     for index in 0..count {
         pace.tick().await;
-        let (bed, token) = (Arc::clone(&bed), Arc::clone(&token));
-        flood.spawn(async move { attempt(&bed, &token).await });
+        let (client, token) = (Arc::clone(&bed), Arc::clone(&token));
+        flood.spawn(async move { attempt(&client, &token).await });
         if index % 90 == 0 {
             let start = Instant::now();
             let pair = bed.pair(&mut listener).await;
@@ -209,12 +209,10 @@ async fn connections_that_send_no_request_make_room_for_those_that_do() {
     let mut listener = bed.listen().await;
     bed.pair(&mut listener).await;
     let newcomers = &bed.server.relay.newcomers;
-    // Three newcomers came, and went on to something else.
-    assert_eq!(newcomers.evicted(), 3);
-    assert!(newcomers.count() <= MAX_NEWCOMERS);
-    for client in &mut slow[..3] {
-        assert!(matches!(client.read(&mut [0; 1]).await, Ok(0) | Err(_)));
-    }
+    // The first of them made room; those who took it were newcomers for a moment only.
+    assert_eq!(newcomers.evicted(), 1);
+    assert_eq!(newcomers.count(), MAX_NEWCOMERS - 1);
+    assert!(matches!(slow[0].read(&mut [0; 1]).await, Ok(0) | Err(_)));
     // Long before the time for a request was over.
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
@@ -250,7 +248,8 @@ impl Log {
 
 impl Write for Log {
     fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(text)
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
