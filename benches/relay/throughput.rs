@@ -1,4 +1,6 @@
-//! Messages of 64 KiB from sender to listener as fast as they go, through the pump and through the relay in turns.
+//! Messages from sender to listener as fast as they go, through the pump and through the relay in turns.
+//!
+//! The relay passes on what it has of a message, so that a long one arrives in several frames; the pump gathers each message.
 
 use std::{
     sync::{
@@ -15,9 +17,9 @@ use tokio_websockets::Message;
 
 use crate::{AnyError, meeting::Meeting, program::Program};
 
-const MESSAGE: usize = 64 * 1024;
 const ROUNDS: usize = 5;
-const CONNECTIONS: [usize; 2] = [1, 16];
+/// Connections, and KiB of a message.
+const LOADS: [(usize, usize); 3] = [(1, 16), (1, 64), (16, 64)];
 const WARM_UP: Duration = Duration::from_millis(300);
 const MEASURED: Duration = Duration::from_millis(1500);
 const MEBIBYTE: f64 = (1 << 20) as f64;
@@ -32,7 +34,7 @@ struct Figures {
 pub async fn measure() -> Result<(), AnyError> {
     println!(
         "{:<24} {:>12} {:>12} {:>8} {:>12} {:>12} {:>8}",
-        "messages of 64 KiB",
+        "connections x message",
         "pump MiB/s",
         "relay MiB/s",
         "ratio",
@@ -40,15 +42,16 @@ pub async fn measure() -> Result<(), AnyError> {
         "relay s/GiB",
         "ratio"
     );
-    for connections in CONNECTIONS {
+    for (connections, kibibytes) in LOADS {
+        let load = (connections, kibibytes * 1024);
         let mut figures = [Figures::default(), Figures::default()];
         for _ in 0..ROUNDS {
             let pump = Program::start("pump", &[]);
             let meeting = Meeting::at_pump(pump.address());
-            round(&pump, meeting, connections, &mut figures[0]).await?;
+            round(&pump, meeting, load, &mut figures[0]).await?;
             let relay = Program::start("relay", &[]);
             let meeting = Meeting::at_relay(relay.address()).await?;
-            round(&relay, meeting, connections, &mut figures[1]).await?;
+            round(&relay, meeting, load, &mut figures[1]).await?;
         }
         let [pump, relay] = figures.map(|figures| {
             (
@@ -58,7 +61,7 @@ pub async fn measure() -> Result<(), AnyError> {
         });
         println!(
             "{:<24} {:>12.0} {:>12.0} {:>7.2}x {:>12.2} {:>12.2} {:>7.2}x",
-            format!("{connections} connections"),
+            format!("{connections} x {kibibytes} KiB"),
             pump.0,
             relay.0,
             relay.0 / pump.0,
@@ -74,7 +77,7 @@ pub async fn measure() -> Result<(), AnyError> {
 async fn round(
     program: &Program,
     mut meeting: Meeting,
-    connections: usize,
+    (connections, message): (usize, usize),
     figures: &mut Figures,
 ) -> Result<(), AnyError> {
     let received = Arc::new(AtomicU64::new(0));
@@ -82,7 +85,7 @@ async fn round(
     for _ in 0..connections {
         let (mut sender, mut listener) = meeting.pair().await?;
         tasks.spawn(async move {
-            let payload = Bytes::from(vec![b'x'; MESSAGE]);
+            let payload = Bytes::from(vec![b'x'; message]);
             while sender.send(Message::binary(payload.clone())).await.is_ok() {}
         });
         let received = Arc::clone(&received);
