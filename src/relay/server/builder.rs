@@ -121,6 +121,10 @@ impl RelayServerBuilder {
 
     /// How many connections there may be, of all kinds together; 5,000 if not given, as on Azure. A relayed connection
     /// is two of them.
+    ///
+    /// Half of them, and 1,024 at most, may be connections that have not sent a whole request: when there is one more,
+    /// the oldest of those is closed. A tenth, and 512 at most, may be refused requests that wait for their answers, 64
+    /// of them from one address.
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
         self

@@ -203,6 +203,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         self.out.len()
     }
 
+    /// How much memory it holds for what comes.
+    #[cfg(test)]
+    pub(super) fn block(&self) -> usize {
+        self.input.capacity()
+    }
+
     /// [`WebSocket::poll_event`] as a future. Cancel safe: no event is lost.
     ///
     /// # Errors
