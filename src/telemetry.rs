@@ -39,6 +39,10 @@
 //! | [`METRIC_RELAY_SERVER_BRIDGES`] | gauge | |
 //! | [`METRIC_RELAY_SERVER_CONNECTIONS`] | gauge | |
 //! | [`METRIC_RELAY_SERVER_CONNECTIONS_MAX`] | gauge | |
+//! | [`METRIC_RELAY_SERVER_NEWCOMERS`] | gauge | |
+//! | [`METRIC_RELAY_SERVER_NEWCOMERS_EVICTED`] | counter | |
+//! | [`METRIC_RELAY_SERVER_REFUSALS_HELD`] | gauge | |
+//! | [`METRIC_RELAY_SERVER_REFUSALS_OVER_RATE`] | counter | |
 //! | [`METRIC_RELAY_SERVER_LISTENERS`] | gauge | `hybrid_connection`, as the operator named it |
 //! | [`METRIC_RELAY_SERVER_WAITING`] | gauge | `hybrid_connection` |
 
@@ -115,6 +119,15 @@ pub const METRIC_RELAY_SERVER_BRIDGES: &str = "acc_relay_server_bridges";
 pub const METRIC_RELAY_SERVER_CONNECTIONS: &str = "acc_relay_server_connections";
 /// How many there may be.
 pub const METRIC_RELAY_SERVER_CONNECTIONS_MAX: &str = "acc_relay_server_connections_max";
+/// Connections of an embedded relay that have not sent a whole request yet.
+pub const METRIC_RELAY_SERVER_NEWCOMERS: &str = "acc_relay_server_newcomers";
+/// How many of them were closed for newer ones.
+pub const METRIC_RELAY_SERVER_NEWCOMERS_EVICTED: &str = "acc_relay_server_newcomers_evicted_total";
+/// Refusals of an embedded relay that wait to be sent.
+pub const METRIC_RELAY_SERVER_REFUSALS_HELD: &str = "acc_relay_server_refusals_held";
+/// Refusals of an embedded relay to addresses that are refused all the time.
+pub const METRIC_RELAY_SERVER_REFUSALS_OVER_RATE: &str =
+    "acc_relay_server_refusals_over_rate_total";
 /// Control channels of an embedded relay, by hybrid connection.
 pub const METRIC_RELAY_SERVER_LISTENERS: &str = "acc_relay_server_listeners";
 /// Senders that wait for a listener of an embedded relay, by hybrid connection.

@@ -9,13 +9,15 @@
 mod kubectl;
 
 use std::{
+    io::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_cluster_connect::{
@@ -37,6 +39,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
+use tracing_subscriber::fmt::MakeWriter;
 
 const PATH: &str = "hyco";
 const RULE: &str = "root";
@@ -44,6 +47,12 @@ const KEY: &str = "a-key-of-this-test-run";
 
 /// Node is slow to start on a busy machine. Nothing but a hang is decided by it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// As many refusals of one address wait at a time.
+const MAX_HELD: u64 = 64;
+
+/// How long a client floods the relay, at least.
+const FLOOD: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_foreign_pair_meets_at_our_relay() {
@@ -396,27 +405,73 @@ async fn the_daily_recycle_costs_a_foreign_listener_no_connection() {
     assert_eq!(&echoed, b"still here");
 }
 
-/// The package tries again at once, and twice for each failure.
+/// The package tries again at once, and twice for each failure: what it has under way doubles with each answer.
 #[tokio::test]
 async fn a_foreign_listener_that_never_pauses_leaves_room_for_others() {
     if !is_installed("a_foreign_listener_that_never_pauses_leaves_room_for_others") {
         return;
     }
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
     let relay = relay(None).await;
+    let health = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let health_address = health.local_addr().unwrap();
+    let health = tokio::spawn(relay.serve_health(health, std::future::pending()));
+
+    let start = Instant::now();
     let mut flood = Peer::start("ws-listen", &relay, "another-key", &[], &[]).await;
-    for _ in 0..5 {
-        flood.expect("error").await;
-    }
+    flood.expect("error").await;
+    let errors = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&errors);
+    // Read all the time, or the process would wait for its reader.
+    let reading = tokio::spawn(async move {
+        loop {
+            flood.expect("error").await;
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
     let mut listener = RelayListener::start(connector(), address(&relay), credential());
     listener.online().await.expect("the relay has room");
     let sender = RelaySender::new(connector(), address(&relay), credential());
-    let accept = async { listener.accept().await.unwrap().accept().await };
-    let (sent, accepted) = timeout(PATIENCE, async { tokio::join!(sender.connect(), accept) })
-        .await
-        .expect("the two meet");
-    sent.unwrap();
-    accepted.unwrap();
-    flood.expect("error").await;
+    let begin = Instant::now();
+    let mut good = 0;
+    // More of it than may wait at a time, and long enough for it to double many times.
+    while begin.elapsed() < FLOOD || errors.load(Ordering::Relaxed) < 2 * MAX_HELD {
+        assert!(begin.elapsed() < PATIENCE, "{errors:?}");
+        let accept = async { listener.accept().await.unwrap().accept().await };
+        let pair = async { tokio::join!(sender.connect(), accept) };
+        let (sent, accepted) = timeout(PATIENCE, pair).await.expect("the two meet");
+        drop((sent.unwrap(), accepted.unwrap()));
+        good += 1;
+
+        let metrics = metrics(health_address).await;
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<u64>().ok())
+                .unwrap_or_else(|| panic!("{name} is missing: {metrics}"))
+        };
+        let held = value("acc_relay_server_refusals_held ");
+        let newcomers = value("acc_relay_server_newcomers ");
+        let connections = value("acc_relay_server_connections ");
+        assert!(held <= MAX_HELD, "{held}");
+        assert!(newcomers <= 1024, "{newcomers}");
+        // What is neither waiting nor new: the control channel, and connections that are about to end.
+        assert!(
+            connections <= held + newcomers + 200,
+            "{connections} {held} {newcomers}"
+        );
+        assert_eq!(value("acc_relay_server_newcomers_evicted_total "), 0);
+    }
+    assert!(good >= 10, "{good} good connections");
+    reading.abort();
+    health.abort();
+    let windows = 1 + start.elapsed().as_secs() / 10;
+    let lines = log.lines("refused a request");
+    assert!(
+        (1..=2 * windows).contains(&lines),
+        "{lines} in {windows} times ten seconds"
+    );
     assert_eq!(relay.listeners(PATH), 1);
 }
 
@@ -458,6 +513,16 @@ async fn send(
         .body(Full::new(Bytes::from(body)))
         .unwrap();
     client.send_request(request).await.unwrap()
+}
+
+/// The relay's own counts.
+async fn metrics(health: SocketAddr) -> String {
+    let mut tcp = TcpStream::connect(health).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    tcp.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 fn lower_case(headers: &Value) -> Value {
@@ -592,5 +657,36 @@ impl Peer {
             || serde_json::json!({ "event": "end" }),
             |line| serde_json::from_str(&line).expect("a JSON line"),
         )
+    }
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lines(&self, part: &str) -> u64 {
+        let text = self.0.lock().unwrap();
+        let text = String::from_utf8_lossy(&text);
+        text.lines().filter(|line| line.contains(part)).count() as u64
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
     }
 }

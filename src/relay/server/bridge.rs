@@ -293,11 +293,7 @@ fn poll_forward<T: AsyncRead + AsyncWrite + Unpin>(
         from.liveness.heard();
         match event {
             Event::Data { kind, payload, end } => {
-                to.socket.start_send(Outgoing::Data {
-                    kind,
-                    payload: &payload,
-                    end,
-                });
+                to.socket.start_forward(kind, payload, end);
                 to.needs_flush = true;
                 to.liveness.excuse();
             }

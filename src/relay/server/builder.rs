@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -11,13 +11,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Emulation, EntityOptions, RelayServer, Rights,
+    attempts::Attempts,
     emulation::Emulator,
     entity::Entities,
     forward::MAX_REQUEST_BODIES,
     metrics::Metrics,
+    newcomers::Newcomers,
     service::{Relay, Scheme},
     token::{EntraIssuer, Rules},
-    warning_limit::WarningLimit,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -130,6 +131,10 @@ impl RelayServerBuilder {
 
     /// How many connections there may be, of all kinds together; 5,000 if not given, as on Azure. A relayed connection
     /// is two of them.
+    ///
+    /// Half of them, and 1,024 at most, may be connections that have not sent a whole request: when there is one more,
+    /// the oldest of those is closed. A tenth, and 512 at most, may be refused requests that wait for their answers, 64
+    /// of them from one address.
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
         self
@@ -177,6 +182,7 @@ impl RelayServerBuilder {
 
         let emulation = Emulator::new(self.emulation);
         let max_connections = self.max_connections.min(Semaphore::MAX_PERMITS);
+        let connections = Arc::new(Semaphore::new(max_connections));
         let relay = Arc::new(Relay {
             entities,
             rules: self.rules,
@@ -193,9 +199,10 @@ impl RelayServerBuilder {
             },
             local_addr,
             max_connections,
-            connections: Arc::new(Semaphore::new(max_connections)),
+            newcomers: Arc::new(Newcomers::new(Arc::clone(&connections))),
+            connections,
             metrics: Metrics::default(),
-            warnings: Mutex::new(WarningLimit::new()),
+            attempts: Arc::new(Attempts::new(max_connections)),
             shutdown: CancellationToken::new(),
             kill: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -17,12 +17,9 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::service::Relay;
+use super::{newcomers::Place, service::Relay};
 use crate::relay::websocket::{Role, WebSocket};
 
 /// What a connection may run over.
@@ -33,7 +30,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
 /// A byte stream that counts as a connection as long as it lives, whatever it is used for.
 pub(super) struct Io {
     stream: Box<dyn ByteStream>,
-    _permit: OwnedSemaphorePermit,
+    _place: Arc<Place>,
 }
 
 /// A whole request head must arrive within this time, from the first byte that could have been sent. Far more than any
@@ -49,13 +46,14 @@ pub(super) async fn serve(
     relay: Arc<Relay>,
     stream: impl ByteStream,
     remote: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    place: Arc<Place>,
 ) {
     let io = Io {
         stream: Box::new(stream),
-        _permit: permit,
+        _place: Arc::clone(&place),
     };
     let service = service_fn(|request: Request<Incoming>| {
+        place.settle();
         let relay = Arc::clone(&relay);
         async move { Ok::<Response<_>, std::convert::Infallible>(relay.answer(request, remote).await) }
     });
@@ -70,6 +68,7 @@ pub(super) async fn serve(
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = &mut connection => result,
+        () = place.evicted() => return,
         () = relay.shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -133,6 +133,30 @@ impl Metrics {
             "The limit of connections.",
             relay.max_connections as u64,
         );
+        gauge(
+            &mut text,
+            telemetry::METRIC_RELAY_SERVER_NEWCOMERS,
+            "Connections that have not sent a whole request yet.",
+            relay.newcomers.count() as u64,
+        );
+        counter(
+            &mut text,
+            telemetry::METRIC_RELAY_SERVER_NEWCOMERS_EVICTED,
+            "Connections without a request that were closed for newer ones.",
+            relay.newcomers.evicted(),
+        );
+        gauge(
+            &mut text,
+            telemetry::METRIC_RELAY_SERVER_REFUSALS_HELD,
+            "Refusals that wait to be sent.",
+            relay.attempts.held() as u64,
+        );
+        counter(
+            &mut text,
+            telemetry::METRIC_RELAY_SERVER_REFUSALS_OVER_RATE,
+            "Refusals to addresses that are refused all the time.",
+            relay.attempts.over_rate(),
+        );
         let listeners: Vec<_> = relay
             .entities
             .iter()
@@ -182,6 +206,11 @@ impl Drop for Bridged<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn counter(text: &mut String, name: &str, help: &str, value: u64) {
+    describe(text, name, "counter", help);
+    sample(text, name, value);
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, value: u64) {

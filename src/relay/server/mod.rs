@@ -21,6 +21,7 @@
 //! memory, longer ones pass in pieces; a listener has 60 s to answer, and 60 s for each next piece.
 
 mod accept_message;
+mod attempts;
 mod authorization;
 mod body;
 mod bridge;
@@ -45,6 +46,7 @@ mod http_headers;
 mod listen;
 mod liveness;
 mod metrics;
+mod newcomers;
 mod refusal;
 mod rendezvous;
 mod request_message;
@@ -81,6 +83,7 @@ use crate::{
     net::{Endpoint, NetStream, Security, TlsAcceptor},
     relay::HybridConnection,
 };
+use newcomers::Admission;
 use service::Relay;
 use warning_limit::{Verdict, WarningLimit};
 
@@ -237,10 +240,10 @@ fn no_entity(path: &str) -> Error {
 }
 
 async fn accept_connections(relay: Arc<Relay>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let mut warnings = WarningLimit::new();
+    let mut warnings = WarningLimit::default();
     let mut warn = |problem: &dyn fmt::Display| {
         if let Verdict::Log { suppressed } = warnings.judge(Instant::now()) {
-            tracing::warn!(%problem, suppressed, "can not take a connection");
+            tracing::warn!(%problem, suppressed, "can not take every connection");
         }
     };
     loop {
@@ -256,14 +259,22 @@ async fn accept_connections(relay: Arc<Relay>, listener: TcpListener, tls: Optio
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&relay.connections).try_acquire_owned() else {
+        let Some(admission) = relay.newcomers.admit() else {
             warn(&"the limit of connections is reached");
             continue;
         };
+        if let Admission::Evicting(_) = admission {
+            warn(&"too many connections have sent no request: the oldest of them is closed");
+        }
+        let place = admission.into_place();
         let (task, tls) = (Arc::clone(&relay), tls.clone());
         relay.spawn(async move {
-            match secure(tcp, tls).await {
-                Ok(stream) => connection::serve(task, stream, remote, permit).await,
+            let secured = tokio::select! {
+                secured = secure(tcp, tls) => secured,
+                () = place.evicted() => return,
+            };
+            match secured {
+                Ok(stream) => connection::serve(task, stream, remote, place).await,
                 Err(error) => tracing::debug!(%remote, error = error.report(), "no TLS"),
             }
         });

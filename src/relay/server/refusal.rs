@@ -105,6 +105,18 @@ impl Refusal {
         self.author == Author::Listener
     }
 
+    /// Whether nobody asked for this who may ask, or for nothing that there is: the same request is refused again.
+    pub(super) fn is_attempt(&self) -> bool {
+        let is_final = matches!(
+            self.status,
+            StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::BAD_REQUEST
+                | StatusCode::UPGRADE_REQUIRED
+        );
+        self.author == Author::Relay && (is_final || *self == Self::no_entity())
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,16 +13,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Refusal, Rights,
+    attempts::{Attempts, Rate},
     body::RelayBody,
     context::Context,
     emulation::Emulator,
     entity::Entities,
     metrics::Metrics,
+    newcomers::Newcomers,
     refusal::Tracking,
     rendezvous::RendezvousTable,
     route::{Action, Target},
     token::Rules,
-    warning_limit::{Verdict, WarningLimit},
+    warning_limit::Verdict,
 };
 use crate::clock::Clock;
 
@@ -47,8 +49,10 @@ pub(super) struct Relay {
     pub(super) max_connections: usize,
     /// One permit for each connection.
     pub(super) connections: Arc<Semaphore>,
+    /// Those of them that have not sent a whole request.
+    pub(super) newcomers: Arc<Newcomers>,
     pub(super) metrics: Metrics,
-    pub(super) warnings: Mutex<WarningLimit>,
+    pub(super) attempts: Arc<Attempts>,
     /// Everything ends in good order.
     pub(super) shutdown: CancellationToken,
     /// Everything ends at once.
@@ -65,6 +69,10 @@ pub(super) enum Scheme {
 
 /// How long a refused token waits for its 401. Some listeners try again without a pause; for them this is the pause.
 pub(super) const UNAUTHORIZED_DELAY: Duration = Duration::from_millis(250);
+
+/// How long every answer waits that says no to who is told so all the time. Longer than the pause of any back-off that is
+/// just beginning, and short enough to be heard at a shutdown.
+pub(super) const OVER_RATE_DELAY: Duration = Duration::from_secs(2);
 
 pub(super) type Answered = Result<Response<RelayBody>, Refusal>;
 
@@ -106,9 +114,7 @@ impl Relay {
             Err(refusal) => refusal,
         };
         self.warn(&refusal, &context);
-        if refusal.status() == StatusCode::UNAUTHORIZED {
-            tokio::time::sleep(UNAUTHORIZED_DELAY).await;
-        }
+        self.let_wait(&refusal, remote).await;
         let tracking = Tracking {
             id: &context.id,
             host: &context.host,
@@ -171,15 +177,30 @@ impl Relay {
         host.unwrap_or(authority)
     }
 
+    /// Lets an answer wait for which there was no point in asking, if there is room for it to wait.
+    async fn let_wait(&self, refusal: &Refusal, remote: SocketAddr) {
+        if !refusal.is_attempt() {
+            return;
+        }
+        let sentence = self.attempts.refused(remote.ip(), Instant::now());
+        let delay = match sentence.rate {
+            Rate::TooHigh => OVER_RATE_DELAY,
+            Rate::Usual if refusal.status() == StatusCode::UNAUTHORIZED => UNAUTHORIZED_DELAY,
+            Rate::Usual => return,
+        };
+        if let Some(_held) = sentence.hold {
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+    }
+
     fn warn(&self, refusal: &Refusal, context: &Context<'_>) {
         if refusal.status() == StatusCode::GONE {
             return;
         }
-        let verdict = self
-            .warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .judge(Instant::now());
+        let verdict = self.attempts.judge(context.remote.ip(), Instant::now());
         if let Verdict::Log { suppressed } = verdict {
             tracing::warn!(
                 remote = %context.remote,

@@ -7,6 +7,7 @@ mod control;
 mod data;
 mod emulation;
 mod entity_options;
+mod flood;
 mod health;
 mod http;
 mod idle;

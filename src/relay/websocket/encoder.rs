@@ -1,11 +1,12 @@
 //! [`Encoder`]: pieces in, bytes out; no I/O.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     CloseReason, MessageEnd, MessageKind, Outgoing, Role,
     frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER, Opcode},
     mask::{self, MaskKeys},
+    outbox::{MIN_SHARED, Outbox},
 };
 
 /// Builds frames at the end of a buffer: one copy, masked in place.
@@ -41,12 +42,7 @@ impl Encoder {
                 if self.is_closed {
                     return;
                 }
-                let opcode = match (self.is_in_message, kind) {
-                    (true, _) => Opcode::Continuation,
-                    (false, MessageKind::Text) => Opcode::Text,
-                    (false, MessageKind::Binary) => Opcode::Binary,
-                };
-                self.is_in_message = end == MessageEnd::More;
+                let opcode = self.data_opcode(kind, end);
                 self.frame(opcode, end, payload, out);
             }
             Outgoing::Close(reason) => {
@@ -62,6 +58,39 @@ impl Encoder {
             Outgoing::Pong(payload) => {
                 self.frame(Opcode::Pong, MessageEnd::Last, cut(payload), out)
             }
+        }
+    }
+
+    /// Appends a frame of data to `out`, its payload without a copy if that is worth it and nothing is masked.
+    pub(super) fn encode_shared(
+        &mut self,
+        kind: MessageKind,
+        payload: Bytes,
+        end: MessageEnd,
+        out: &mut Outbox,
+    ) {
+        if self.mask_keys.is_some() || payload.len() < MIN_SHARED {
+            let payload = &payload;
+            self.encode(Outgoing::Data { kind, payload, end }, out.tail());
+        } else if !self.is_closed {
+            let header = FrameHeader {
+                opcode: self.data_opcode(kind, end),
+                is_final: end == MessageEnd::Last,
+                mask: None,
+                length: payload.len() as u64,
+            };
+            out.tail().reserve(MAX_HEADER);
+            header.encode(out.tail());
+            out.share(payload);
+        }
+    }
+
+    fn data_opcode(&mut self, kind: MessageKind, end: MessageEnd) -> Opcode {
+        let is_in_message = std::mem::replace(&mut self.is_in_message, end == MessageEnd::More);
+        match (is_in_message, kind) {
+            (true, _) => Opcode::Continuation,
+            (false, MessageKind::Text) => Opcode::Text,
+            (false, MessageKind::Binary) => Opcode::Binary,
         }
     }
 

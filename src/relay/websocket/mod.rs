@@ -14,6 +14,7 @@ mod error;
 mod frame;
 pub(crate) mod handshake;
 mod mask;
+mod outbox;
 mod stream;
 
 #[cfg(test)]

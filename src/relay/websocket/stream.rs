@@ -8,14 +8,15 @@ use std::{
     task::{Context, Poll, Wake, Waker, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{
-    Event, Outgoing, Role, WebSocketError,
+    Event, MessageEnd, MessageKind, Outgoing, Role, WebSocketError,
     decoder::{Decoded, Decoder, MAX_UNDECODED},
     encoder::Encoder,
+    outbox::Outbox,
 };
 
 /// A WebSocket after its handshake.
@@ -32,7 +33,7 @@ pub(crate) struct WebSocket<T> {
     /// The read side ended or failed, and that was reported.
     is_read_done: bool,
     encoder: Encoder,
-    out: BytesMut,
+    out: Outbox,
     /// Something was handed to `io` since its last flush.
     needs_flush: bool,
     /// The peer's last ping. Only the newest needs an answer (RFC 6455 section 5.5.3), which bounds a flood of them.
@@ -45,7 +46,7 @@ pub(crate) struct WebSocket<T> {
     write_waker: Waker,
 }
 
-/// Read at a time. Two TLS records' worth; an idle WebSocket holds one block, so 5,000 of them hold 160 MiB at most.
+/// Read at a time. Two TLS records' worth. An idle WebSocket holds none.
 pub(crate) const READ_BLOCK: usize = 32 * 1024;
 
 /// A block with less room than this is replaced by a new one. More than an undecoded rest, and enough for a read to be
@@ -67,7 +68,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
             input: already_read.into(),
             is_read_done: false,
             encoder: Encoder::new(role),
-            out: BytesMut::new(),
+            out: Outbox::default(),
             needs_flush: false,
             pong: None,
             write_error: None,
@@ -103,16 +104,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
                 self.input.reserve(READ_BLOCK - self.input.len());
             }
             // The future holds no state of its own, so a new one per poll loses nothing.
-            match ready!(pin!(self.io.read_buf(&mut self.input)).poll(cx)) {
-                Ok(0) => {
-                    self.is_read_done = true;
-                    self.input = BytesMut::new();
+            match pin!(self.io.read_buf(&mut self.input)).poll(cx) {
+                Poll::Pending => {
+                    self.shrink();
+                    return Poll::Pending;
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    self.is_read_done = true;
-                    return Poll::Ready(Err(error.into()));
-                }
+                Poll::Ready(result) => match result {
+                    Ok(0) => {
+                        self.is_read_done = true;
+                        self.input = BytesMut::new();
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.is_read_done = true;
+                        return Poll::Ready(Err(error.into()));
+                    }
+                },
             }
         }
     }
@@ -134,7 +141,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
     /// Call it after [`WebSocket::poll_ready`] was ready; otherwise the buffer grows by the piece's size. After a Close
     /// only pings and pongs are taken, the rest is dropped.
     pub(crate) fn start_send(&mut self, piece: Outgoing<'_>) {
-        self.encoder.encode(piece, &mut self.out);
+        self.encoder.encode(piece, self.out.tail());
+    }
+
+    /// As [`WebSocket::start_send`], for a piece of data that is not copied if it is long and nothing is masked.
+    #[cfg_attr(
+        not(any(test, feature = "relay-server")),
+        expect(
+            dead_code,
+            reason = "only the embedded relay passes on what it received"
+        )
+    )]
+    pub(crate) fn start_forward(&mut self, kind: MessageKind, payload: Bytes, end: MessageEnd) {
+        self.encoder
+            .encode_shared(kind, payload, end, &mut self.out);
     }
 
     /// Asks the peer for a sign of life, which comes as [`Event::Pong`].
@@ -183,6 +203,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         self.out.len()
     }
 
+    /// How much memory it holds for what comes.
+    #[cfg(test)]
+    pub(super) fn block(&self) -> usize {
+        self.input.capacity()
+    }
+
     /// [`WebSocket::poll_event`] as a future. Cancel safe: no event is lost.
     ///
     /// # Errors
@@ -223,11 +249,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         }
     }
 
+    /// Nothing is there to be read. Whoever waits for long holds no memory meanwhile: there may be thousands.
+    fn shrink(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.out.shrink();
+    }
+
     fn take_pong(&mut self) {
         if self.out.len() < OUT_BUFFER
             && let Some(payload) = self.pong.take()
         {
-            self.encoder.encode(Outgoing::Pong(&payload), &mut self.out);
+            self.encoder
+                .encode(Outgoing::Pong(&payload), self.out.tail());
         }
     }
 
@@ -262,15 +297,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
         }
         let mut cx = Context::from_waker(&self.write_waker);
         while self.out.len() > rest {
-            let result = match ready!(Pin::new(&mut self.io).poll_write(&mut cx, &self.out)) {
+            let result = match ready!(self.out.poll_write(&mut self.io, &mut cx)) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 other => other,
             };
             match result {
-                Ok(written) => {
-                    self.out.advance(written);
-                    self.needs_flush = true;
-                }
+                Ok(_) => self.needs_flush = true,
                 Err(error) => return Poll::Ready(Err(self.write_failed(error))),
             }
         }
@@ -290,7 +322,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> WebSocket<T> {
 
     fn write_failed(&mut self, error: io::Error) -> io::Error {
         self.is_write_failed = true;
-        self.out = BytesMut::new();
+        self.out = Outbox::default();
         self.pong = None;
         error
     }

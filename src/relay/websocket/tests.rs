@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::{error::Violation, stream::OUT_BUFFER, *};
+use super::{error::Violation, outbox::MIN_SHARED, stream::OUT_BUFFER, *};
 
 fn server(bytes: &[u8]) -> WebSocket<DuplexStream> {
     over(Role::Server, bytes)
@@ -425,4 +425,53 @@ proptest! {
             Some(violation) => prop_assert_eq!(decoder.decode(&mut input), Err(violation)),
         }
     }
+}
+
+#[tokio::test]
+async fn a_forwarded_piece_arrives_as_one_that_was_sent() {
+    for (role, other) in [(Role::Client, Role::Server), (Role::Server, Role::Client)] {
+        let (near, far) = duplex(1 << 20);
+        let mut from = WebSocket::new(near, role, Bytes::new());
+        let mut to = WebSocket::new(far, other, Bytes::new());
+        let mut expected = Vec::new();
+        for length in [1, 100, MIN_SHARED - 1, MIN_SHARED, 3 * MIN_SHARED] {
+            let payload = vec![length as u8; length];
+            expected.extend_from_slice(&payload);
+            from.start_forward(MessageKind::Binary, payload.into(), MessageEnd::More);
+        }
+        from.start_forward(MessageKind::Binary, Bytes::new(), MessageEnd::Last);
+        from.start_send(Outgoing::Close(None));
+        // There is no place for it any more.
+        let late = Bytes::from(vec![0; MIN_SHARED]);
+        from.start_forward(MessageKind::Binary, late, MessageEnd::Last);
+        from.flush().await.unwrap();
+        drop(from);
+
+        let (mut received, mut ends) = (Vec::new(), 0);
+        while let Event::Data { payload, end, .. } = to.next_event().await.unwrap() {
+            received.extend_from_slice(&payload);
+            ends += usize::from(end == MessageEnd::Last);
+        }
+        assert!(received == expected, "{role:?}");
+        assert_eq!(ends, 1);
+        assert_eq!(to.next_event().await.unwrap(), Event::Ended);
+    }
+}
+
+/// A relay has thousands of them.
+#[tokio::test]
+async fn a_socket_that_waits_holds_no_block() {
+    let (near, mut far) = duplex(1024);
+    let mut socket = WebSocket::new(near, Role::Client, Bytes::new());
+    far.write_all(b"\x81\x05Hello\x81\x05He").await.unwrap();
+    let hello = data(MessageKind::Text, b"Hello", MessageEnd::Last);
+    assert_eq!(socket.next_event().await.unwrap(), hello);
+    assert!(socket.block() > 0, "there is more to come");
+    let he = data(MessageKind::Text, b"He", MessageEnd::More);
+    assert_eq!(socket.next_event().await.unwrap(), he);
+    assert!(futures_util::FutureExt::now_or_never(socket.next_event()).is_none());
+    assert_eq!(socket.block(), 0);
+    far.write_all(b"llo").await.unwrap();
+    let llo = data(MessageKind::Text, b"llo", MessageEnd::Last);
+    assert_eq!(socket.next_event().await.unwrap(), llo);
 }

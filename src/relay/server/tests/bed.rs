@@ -1,7 +1,7 @@
 //! A relay, and clients that know nothing of this crate's own.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -196,12 +196,15 @@ impl Bed {
     }
 }
 
+/// Where connections in memory come from.
+pub(super) const MEMORY_PEER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 62917);
+
 pub(super) fn memory(relay: &Arc<Relay>, pipe: usize) -> tokio::io::DuplexStream {
     let (near, far) = tokio::io::duplex(pipe);
-    let permit = Arc::clone(&relay.connections).try_acquire_owned().unwrap();
-    let remote: SocketAddr = "192.0.2.1:62917".parse().unwrap();
+    let place = relay.newcomers.admit().unwrap().into_place();
     let task = Arc::clone(relay);
-    relay.spawn(async move { connection::serve(task, far, remote, permit).await });
+    relay.spawn(async move { connection::serve(task, far, MEMORY_PEER, place).await });
     near
 }
 
