@@ -8,6 +8,10 @@ use super::super::{
 };
 use super::{Connection, Event};
 
+/// The most that a stream's writer sends itself. More is better written by the driver, in one batch with what comes
+/// meanwhile.
+const BRIEF_LENGTH: usize = 16 * 1024;
+
 impl Connection {
     pub(super) fn wake_acceptor(&mut self) {
         if std::mem::take(&mut self.remote.acceptor_waits) {
@@ -100,6 +104,15 @@ impl Connection {
             entry.send.queue.clear();
             self.send_budget.change(before, 0);
         }
+    }
+
+    /// Whether what a stream has to send is little, and not its first: a keystroke, a request, an answer.
+    pub(in super::super) fn is_brief(&self, id: StreamId) -> bool {
+        // How a session ends is the driver's.
+        let entry = self.streams.get(&id).filter(|_| !self.is_closing());
+        entry.is_some_and(|entry| {
+            entry.send.window.sent() > 0 && entry.send.queue.len() <= BRIEF_LENGTH
+        })
     }
 
     pub(super) fn wake_reader(&mut self, id: StreamId) {
