@@ -44,8 +44,9 @@ impl Driver {
     }
 }
 
-/// Rounds of reading and writing in one poll, before other tasks get their turn.
-const ROUNDS: usize = 32;
+/// Rounds of reading and writing in one poll, before other tasks get their turn: readers find what was received while it
+/// is in a cache, and its blocks come back before new ones are taken.
+const ROUNDS: usize = 4;
 
 impl Future for Driver {
     type Output = Result<()>;
