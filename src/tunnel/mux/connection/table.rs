@@ -34,7 +34,7 @@ impl Connection {
         } else {
             self.remote.in_table += 1;
         }
-        self.streams.insert(id, entry);
+        self.streams.insert(id, Box::new(entry));
     }
 
     /// Books what has ended of a stream, and forgets it when nothing is left.
