@@ -18,7 +18,7 @@ use super::{
     connection::{Connection, Ending},
     failure::{session_ended, transport_failure},
     link::{Input, Link, Written},
-    shared::{IsWritten, Shared},
+    shared::{IsWritten, Shared, State},
 };
 use crate::{Error, Result};
 
@@ -33,6 +33,7 @@ use crate::{Error, Result};
 pub struct Driver {
     shared: Arc<Shared>,
     timer: Timer,
+    gathering: Gathering,
 }
 
 impl Driver {
@@ -40,6 +41,10 @@ impl Driver {
         Self {
             shared,
             timer: Timer::default(),
+            gathering: Gathering {
+                seen: None,
+                skips: 1,
+            },
         }
     }
 }
@@ -53,6 +58,11 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let ready = this.shared.with(State::driver_wakes);
+        if this.gathering.waits(ready) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Dropped after the lock: an old waker may take a task with it, and that task anything.
         let _spent: Option<Waker>;
         let mut link = this.shared.lock_link();
@@ -91,6 +101,7 @@ impl Future for Driver {
         }
         this.shared
             .with(|state| take_input(&mut state.connection, input, now));
+        this.gathering.skip_one();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -195,6 +206,47 @@ impl End {
     }
 }
 
+/// Lets other tasks write before a batch is filled.
+///
+/// A runtime with several workers runs the driver right behind the first task that has written: each would have a write
+/// to the transport of its own. So the driver goes to the end of the queue once, for as long as that makes batches longer.
+#[derive(Debug)]
+struct Gathering {
+    /// Streams that had something to send when it began to wait.
+    seen: Option<usize>,
+    /// Polls until it tries again.
+    skips: u32,
+}
+
+/// How often the driver writes at once after waiting was for nothing: the vain attempts cost little then.
+const SKIPS: u32 = 16;
+
+impl Gathering {
+    /// Whether the driver should wait. `ready` is how many streams have something to send, if that is why it was woken.
+    fn waits(&mut self, ready: Option<usize>) -> bool {
+        match (ready, self.seen.take()) {
+            (Some(ready), Some(seen)) => {
+                self.skips = if ready > seen { 0 } else { SKIPS };
+                false
+            }
+            (Some(ready), None) if self.skips == 0 => {
+                self.seen = Some(ready);
+                true
+            }
+            (Some(_), None) => {
+                self.skips -= 1;
+                false
+            }
+            (None, _) => false,
+        }
+    }
+
+    /// The driver has just waited for another reason.
+    fn skip_one(&mut self) {
+        self.skips = self.skips.max(1);
+    }
+}
+
 /// Wakes the driver at the connection's next deadline, or before.
 #[derive(Default)]
 struct Timer {
@@ -223,5 +275,29 @@ impl Timer {
             self.armed_for = Some(cx.waker().clone());
         }
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_waits_for_others_while_they_come() {
+        let mut gathering = Gathering {
+            seen: None,
+            skips: 0,
+        };
+        for _ in 0..3 {
+            assert!(gathering.waits(Some(1)));
+            assert!(!gathering.waits(Some(2)), "once in a row");
+        }
+        assert!(gathering.waits(Some(1)));
+        assert!(!gathering.waits(Some(1)));
+        for _ in 0..SKIPS {
+            assert!(!gathering.waits(Some(1)), "nobody came");
+        }
+        assert!(!gathering.waits(None), "input does not wait");
+        assert!(gathering.waits(Some(1)));
     }
 }

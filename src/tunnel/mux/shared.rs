@@ -269,6 +269,12 @@ impl State {
         self.leave_if_unused();
     }
 
+    /// The driver is polled. How many streams have something to send, if it was woken for that.
+    pub(super) fn driver_wakes(&mut self) -> Option<usize> {
+        let was = std::mem::replace(&mut self.phase, Phase::Awake);
+        (was == Phase::Awake).then(|| self.connection.ready_streams())
+    }
+
     /// The driver runs: nobody needs to wake it.
     pub(super) fn driver_runs(&mut self) {
         self.phase = Phase::Awake;

@@ -106,6 +106,12 @@ impl Connection {
         }
     }
 
+    /// How many streams have data to send.
+    pub(in super::super) fn ready_streams(&self) -> usize {
+        let scheduler = &self.scheduler;
+        scheduler.opening.len() + scheduler.sparse.len() + scheduler.bulk.len()
+    }
+
     /// Whether what a stream has to send is little, and not its first: a keystroke, a request, an answer.
     pub(in super::super) fn is_brief(&self, id: StreamId) -> bool {
         // How a session ends is the driver's.

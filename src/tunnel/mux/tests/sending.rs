@@ -143,9 +143,16 @@ impl Quiet {
         quiet
     }
 
+    /// Polls the driver until it does not wake itself any more, and forgets all wakes.
     fn poll_driver(&mut self) -> Poll<Result<()>> {
         let waker = Waker::from(Arc::clone(&self.wakes));
-        Pin::new(&mut self.driver).poll(&mut Context::from_waker(&waker))
+        loop {
+            self.wakes.0.store(0, Relaxed);
+            let polled = Pin::new(&mut self.driver).poll(&mut Context::from_waker(&waker));
+            if polled.is_ready() || self.wakes() == 0 {
+                return polled;
+            }
+        }
     }
 
     fn write(&mut self, text: &[u8]) {
