@@ -18,7 +18,7 @@ use super::{
     connection::{Connection, Ending},
     failure::{session_ended, transport_failure},
     link::{Input, Link, Written},
-    shared::{IsWritten, Shared, State},
+    shared::{IsWritten, Shared},
 };
 use crate::{Error, Result};
 
@@ -58,11 +58,6 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let ready = this.shared.with(State::driver_wakes);
-        if this.gathering.waits(ready) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         // Dropped after the lock: an old waker may take a task with it, and that task anything.
         let _spent: Option<Waker>;
         let mut link = this.shared.lock_link();
@@ -71,13 +66,17 @@ impl Future for Driver {
             return Poll::Pending;
         };
         _spent = link.driver_runs(cx);
-        let mut input = None;
         let mut now = Instant::now().into_std();
+        let mut input = None;
+        let first = this.shared.with(|state| {
+            let waits = this.gathering.waits(state.driver_wakes());
+            (!waits).then(|| begin_round(&mut state.connection, link, None, now))
+        });
+        let Some(mut round) = first else {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
         for _ in 0..ROUNDS {
-            let round = this.shared.with(|state| {
-                state.driver_runs();
-                begin_round(&mut state.connection, link, input.take(), now)
-            });
             // Neither direction waits for the other: two peers that only write would never meet a reader.
             let written = link.poll_write(cx);
             match &written {
@@ -94,13 +93,17 @@ impl Future for Driver {
             {
                 return Poll::Ready(end.into_result());
             }
-            let idle = matches!(written, Written::Nothing) && input.is_none();
-            if idle && sleep(&this.shared, &mut this.timer, link, cx).is_pending() {
-                return Poll::Pending;
+            if matches!(written, Written::Nothing) && input.is_none() {
+                if sleep(&this.shared, &mut this.timer, link, cx).is_pending() {
+                    return Poll::Pending;
+                }
+                now = Instant::now().into_std();
             }
+            round = this.shared.with(|state| {
+                state.driver_runs();
+                begin_round(&mut state.connection, link, input.take(), now)
+            });
         }
-        this.shared
-            .with(|state| take_input(&mut state.connection, input, now));
         this.gathering.skip_one();
         cx.waker().wake_by_ref();
         Poll::Pending

@@ -29,8 +29,8 @@ use crate::Result;
 ///   that was not read to its end asks the peer to stop: its writer fails.
 /// * When the session ends, reading fails unless the end of file had arrived: what was read is never taken for all.
 ///
-/// The directions may be used from different tasks, as by [`tokio::io::split`]. A flush does nothing: the driver
-/// sends as soon as the transport takes bytes.
+/// The directions may be used from different tasks, as by [`tokio::io::split`]. A flush does nothing: what
+/// was written leaves as soon as the transport takes it.
 ///
 /// A writer waits once 256 KiB (by default) wait in the stream. A reader takes credit back by reading: a stream that
 /// is not read stops its own sender and nobody else's.

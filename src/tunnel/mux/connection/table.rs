@@ -1,5 +1,7 @@
 //! The stream table: what comes in, what goes, and who is told.
 
+use std::collections::VecDeque;
+
 use super::super::{
     code::StreamCode,
     entry::{Entry, Owner},
@@ -109,7 +111,15 @@ impl Connection {
     /// How many streams have data to send.
     pub(in super::super) fn ready_streams(&self) -> usize {
         let scheduler = &self.scheduler;
-        scheduler.opening.len() + scheduler.sparse.len() + scheduler.bulk.len()
+        [
+            &scheduler.opening,
+            &scheduler.sparse,
+            &scheduler.bulk,
+            &scheduler.background,
+        ]
+        .map(VecDeque::len)
+        .into_iter()
+        .sum()
     }
 
     /// Whether what a stream has to send is little, and not its first: a keystroke, a request, an answer.
