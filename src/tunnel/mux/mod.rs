@@ -148,6 +148,9 @@ use shared::Shared;
 ///
 /// Nothing is sent before the [`Driver`] is polled. Streams may be opened and written at once, before the peer has
 /// introduced itself; [`Session::ready`] tells when it has.
+///
+/// While the driver sleeps, who writes a little to a stream passes it to `io` at once, from whatever task or thread, though
+/// with the driver's waker: writing to `io` must not need to be within the driver's task.
 pub fn start<T>(io: T, role: Role, config: Config) -> (Session, Incoming, Driver)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
