@@ -80,8 +80,15 @@ impl ByteQueue {
         let is_first = self.is_empty();
         self.length += bytes.len();
         if is_first {
+            let bytes = if bytes.len() < REUSE_FROM {
+                Bytes::copy_from_slice(bytes)
+            } else {
+                let tail = &mut self.rest().tail;
+                tail.extend_from_slice(bytes);
+                tail.split().freeze()
+            };
             self.first = Chunk {
-                bytes: Bytes::copy_from_slice(bytes),
+                bytes,
                 origin: Origin::Copied,
             };
         } else {
@@ -154,6 +161,9 @@ impl fmt::Debug for ByteQueue {
             .finish_non_exhaustive()
     }
 }
+
+/// From here on a copy goes to a buffer that is used again when its slices are gone: fresh memory costs page faults.
+const REUSE_FROM: usize = 2 * 1024;
 
 /// Where a buffer of copied bytes ends: one frame of a connection that several streams share.
 const TAIL_LENGTH: usize = 16 * 1024;
