@@ -23,8 +23,8 @@ struct Rest {
     chunks: VecDeque<Chunk>,
     /// Copied bytes behind all `chunks`.
     tail: BytesMut,
-    /// Whether it was needed since the queue was empty. What was not is given back.
-    used: bool,
+    /// How often the queue may still become empty without having needed it. Then it is given back.
+    spares: u8,
 }
 
 #[derive(Default)]
@@ -116,10 +116,11 @@ impl ByteQueue {
         }
         if !self.is_empty() {
             self.first = self.rest().pop().unwrap_or_default();
-        } else if let Some(rest) = &mut self.rest
-            && !std::mem::take(&mut rest.used)
-        {
-            self.rest = None;
+        } else if let Some(rest) = &mut self.rest {
+            match rest.spares.checked_sub(1) {
+                Some(spares) => rest.spares = spares,
+                None => self.rest = None,
+            }
         }
         Some(chunk.bytes)
     }
@@ -130,7 +131,7 @@ impl ByteQueue {
 
     fn rest(&mut self) -> &mut Rest {
         let rest = self.rest.get_or_insert_default();
-        rest.used = true;
+        rest.spares = SPARES;
         rest
     }
 }
@@ -162,6 +163,9 @@ impl fmt::Debug for ByteQueue {
     }
 }
 
+/// A busy stream now and then has one slice only; its buffers are for the next time.
+const SPARES: u8 = 16;
+
 /// From here on a copy goes to a buffer that is used again when its slices are gone: fresh memory costs page faults.
 const REUSE_FROM: usize = 2 * 1024;
 
@@ -192,8 +196,10 @@ mod tests {
         queue.push_copy(b"two");
         while queue.pop(usize::MAX).is_some() {}
         assert!(queue.rest.is_some(), "it may be needed again soon");
-        queue.push_copy(b"three");
-        queue.pop(usize::MAX);
+        for _ in 0..SPARES {
+            queue.push_copy(b"three");
+            queue.pop(usize::MAX);
+        }
         assert!(queue.rest.is_none());
     }
 
