@@ -23,7 +23,8 @@ impl Blocks {
     /// A buffer, empty, with room for at least [`MIN_READ`] bytes.
     pub(super) fn writable(&mut self) -> &mut BytesMut {
         let usable = self.current.take().and_then(|mut block| {
-            if block.capacity() >= MIN_READ || block.try_reclaim(RECEIVE_BLOCK) {
+            // Back to its beginning whenever nobody holds a slice: what was read last is still in a cache.
+            if block.try_reclaim(RECEIVE_BLOCK) || block.capacity() >= MIN_READ {
                 return Some(block);
             }
             self.retired.push_back(block);

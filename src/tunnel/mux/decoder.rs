@@ -239,6 +239,12 @@ impl Decoder {
     }
 
     fn gather_array<const N: usize>(&mut self, input: &mut Bytes) -> Option<[u8; N]> {
+        if self.held.is_empty()
+            && let Some(array) = input.first_chunk().copied()
+        {
+            input.advance(N);
+            return Some(array);
+        }
         let bytes = self.gather(input, N)?;
         let mut array = [0; N];
         array.copy_from_slice(&bytes);

@@ -3,26 +3,24 @@
 use std::{
     fmt,
     future::Future,
-    io::{self, IoSlice},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Instant as StdInstant,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    task::coop::unconstrained,
     time::{Instant, Sleep},
 };
 
 use super::{
-    batch::{Batch, MAX_IO_SLICES},
-    blocks::Blocks,
-    connection::Ending,
-    failure::session_ended,
-    shared::Shared,
+    connection::{Connection, Ending},
+    failure::{session_ended, transport_failure},
+    link::{Input, Link, Written},
+    shared::{IsWritten, Shared},
 };
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The task of a session. Nothing moves unless it is polled: spawn it.
 ///
@@ -32,31 +30,83 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Needs a tokio runtime with time enabled.
 #[must_use = "a session stands still unless its driver is polled"]
-pub struct Driver(Pin<Box<dyn Future<Output = Result<()>> + Send>>);
+pub struct Driver {
+    shared: Arc<Shared>,
+    timer: Timer,
+    gathering: Gathering,
+}
 
 impl Driver {
-    pub(super) fn new<T>(io: T, shared: Arc<Shared>) -> Self
-    where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        Self(Box::pin(Task {
-            io,
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
             shared,
-            batch: Batch::default(),
-            blocks: Blocks::default(),
-            flush: Flush::Done,
-            reading: Reading::Open,
-            writing: Writing::Open,
-            timer: None,
-        }))
+            timer: Timer::default(),
+            gathering: Gathering {
+                seen: None,
+                skips: 1,
+            },
+        }
     }
 }
+
+/// Rounds of reading and writing in one poll, before other tasks get their turn: readers find what was received while it
+/// is in a cache, and its blocks come back before new ones are taken.
+const ROUNDS: usize = 4;
 
 impl Future for Driver {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+        let this = &mut *self;
+        // Dropped after the lock: an old waker may take a task with it, and that task anything.
+        let _spent: Option<Waker>;
+        let mut link = this.shared.lock_link();
+        let Some(link) = link.as_mut() else {
+            // Only a dropped driver leaves nothing here.
+            return Poll::Pending;
+        };
+        _spent = link.driver_runs(cx);
+        let mut now = Instant::now().into_std();
+        let mut input = None;
+        let first = this.shared.with(|state| {
+            let waits = this.gathering.waits(state.driver_wakes());
+            (!waits).then(|| begin_round(&mut state.connection, link, None, now))
+        });
+        let Some(mut round) = first else {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        for _ in 0..ROUNDS {
+            // Neither direction waits for the other: two peers that only write would never meet a reader.
+            let written = link.poll_write(cx);
+            match &written {
+                Written::Nothing => {}
+                // The clock is asked where time may have passed.
+                Written::Some => now = Instant::now().into_std(),
+                Written::Failed(error) => this.shared.transport_failed("writing to", error),
+            }
+            if round.is_reading {
+                input = link.poll_read(cx);
+            }
+            if let Some(end) = round.end
+                && (end.expired || (end.said && link.poll_close(cx).is_ready()))
+            {
+                return Poll::Ready(end.into_result());
+            }
+            if matches!(written, Written::Nothing) && input.is_none() {
+                if sleep(&this.shared, &mut this.timer, link, cx).is_pending() {
+                    return Poll::Pending;
+                }
+                now = Instant::now().into_std();
+            }
+            round = this.shared.with(|state| {
+                state.driver_runs();
+                begin_round(&mut state.connection, link, input.take(), now)
+            });
+        }
+        this.gathering.skip_one();
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -66,255 +116,191 @@ impl fmt::Debug for Driver {
     }
 }
 
-struct Task<T> {
-    io: T,
-    shared: Arc<Shared>,
-    batch: Batch,
-    blocks: Blocks,
-    flush: Flush,
-    reading: Reading,
-    writing: Writing,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Flush {
-    Due,
-    Done,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Open,
-    Ended,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Writing {
-    Open,
-    /// Shut down: the peer has all that it will get.
-    Shut,
-    /// Broken: nothing can be written.
-    Broken,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Made,
-    None,
-}
-
-/// Rounds of reading and writing in one poll, before other tasks get their turn.
-const ROUNDS: usize = 32;
-
-impl<T: AsyncRead + AsyncWrite + Unpin> Future for Task<T> {
-    type Output = Result<()>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        this.shared.with(|state| state.driver_runs());
-        for _ in 0..ROUNDS {
-            let now = Instant::now().into_std();
-            this.check_time(now);
-            // Neither direction waits for the other: two peers that only write would never meet a reader.
-            let written = this.poll_write(cx, now);
-            let read = this.poll_read(cx, now);
-            if let Poll::Ready(result) = this.poll_end(cx) {
-                return Poll::Ready(result);
-            }
-            if written == Progress::None
-                && read == Progress::None
-                && this.poll_sleep(cx).is_pending()
-            {
-                return Poll::Pending;
-            }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.shared.driver_is_gone();
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Task<T> {
-    fn check_time(&self, now: StdInstant) {
-        self.shared.with(|state| {
-            if state
-                .connection
-                .poll_timeout()
-                .is_some_and(|due| now >= due)
-            {
-                state.connection.handle_timeout(now);
-            }
-        });
-    }
+/// What the connection wants after a look at it.
+struct Round {
+    is_reading: bool,
+    end: Option<End>,
+}
 
-    /// Writes one batch as far as the transport takes it; flushes when nothing is left.
-    fn poll_write(&mut self, cx: &mut Context<'_>, now: StdInstant) -> Progress {
-        if self.writing != Writing::Open {
-            // Nothing can leave; the connection must not wait for it.
-            self.shared
-                .with(|state| state.connection.poll_transmit(now, &mut self.batch));
-            self.batch = Batch::default();
-            return Progress::None;
-        }
-        let batch = &mut self.batch;
-        self.shared.with(|state| {
-            // The last word joins what is stuck: from then on the connection counts the time that it may take.
-            if batch.is_empty() || state.connection.is_closing() {
-                state.connection.poll_transmit(now, batch);
-            }
-        });
-        let mut progress = Progress::None;
-        while !self.batch.is_empty() {
-            match self.poll_write_some(cx) {
-                Poll::Ready(Ok(0)) => {
-                    self.write_failed(&io::ErrorKind::WriteZero.into());
-                    return Progress::Made;
-                }
-                Poll::Ready(Ok(written)) => {
-                    self.batch.advance(written);
-                    self.flush = Flush::Due;
-                    progress = Progress::Made;
-                }
-                Poll::Ready(Err(error)) => {
-                    self.write_failed(&error);
-                    return Progress::Made;
-                }
-                Poll::Pending => return progress,
-            }
-        }
-        if self.flush == Flush::Due {
-            match Pin::new(&mut self.io).poll_flush(cx) {
-                Poll::Ready(Ok(())) => self.flush = Flush::Done,
-                Poll::Ready(Err(error)) => {
-                    self.write_failed(&error);
-                    return Progress::Made;
-                }
-                Poll::Pending => {}
-            }
-        }
-        progress
-    }
+/// A session that has ended.
+struct End {
+    error: Arc<Error>,
+    ending: Ending,
+    /// Whether the last word is out of the connection.
+    said: bool,
+    /// Whether the time for farewells is over.
+    expired: bool,
+}
 
-    fn poll_write_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if !self.io.is_write_vectored() {
-            self.batch.gather();
-        }
-        let mut slices = [IoSlice::new(&[]); MAX_IO_SLICES];
-        let count = self.batch.io_slices(&mut slices);
-        Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..count])
+/// Gives the connection what came in, and takes what should leave.
+fn begin_round(
+    connection: &mut Connection,
+    link: &mut Link,
+    input: Option<Input>,
+    now: StdInstant,
+) -> Round {
+    take_input(connection, input, now);
+    if connection.poll_timeout().is_some_and(|due| now >= due) {
+        connection.handle_timeout(now);
     }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, now: StdInstant) -> Progress {
-        let wanted = self.shared.with(|state| state.connection.is_reading());
-        if self.reading == Reading::Ended || !wanted {
-            return Progress::None;
-        }
-        let block = self.blocks.writable();
-        // The future has no state of its own: dropping it loses nothing.
-        match pin!(self.io.read_buf(block)).poll(cx) {
-            Poll::Pending => return Progress::None,
-            Poll::Ready(Ok(0)) => {
-                self.reading = Reading::Ended;
-                self.shared.with(|state| state.connection.handle_end());
-            }
-            Poll::Ready(Ok(_)) => {
-                let input = block.split().freeze();
-                self.shared
-                    .with(|state| state.connection.handle_input(now, input));
-            }
-            Poll::Ready(Err(error)) => {
-                self.reading = Reading::Ended;
-                self.transport_failed("reading from", &error);
-            }
-        }
-        Progress::Made
+    // The last word joins what is stuck: from then on the connection counts the time that it may take.
+    if link.batch.is_empty() || connection.is_closing() {
+        connection.poll_transmit(now, &mut link.batch);
     }
+    if !link.can_write() {
+        // Nothing can leave; the connection must not wait for it.
+        link.batch.clear();
+    }
+    Round {
+        is_reading: connection.is_reading(),
+        end: connection.ended().map(|(error, ending)| End {
+            error: Arc::clone(error),
+            ending,
+            said: !connection.wants_transmit(),
+            expired: connection.is_expired(),
+        }),
+    }
+}
 
-    /// Closes the transport once the session has ended and its last word is out.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let ended = self.shared.with(|state| {
-            let (error, ending) = state.connection.ended()?;
-            let said = !state.connection.wants_transmit();
-            Some((
-                Arc::clone(error),
-                ending,
-                said,
-                state.connection.is_expired(),
-            ))
-        });
-        let Some((error, ending, said, expired)) = ended else {
-            return Poll::Pending;
-        };
-        let written = said && self.batch.is_empty() && self.flush == Flush::Done;
-        if self.writing == Writing::Open && written {
-            match Pin::new(&mut self.io).poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => self.writing = Writing::Shut,
-                Poll::Ready(Err(_)) => self.writing = Writing::Broken,
-                Poll::Pending => {}
-            }
+fn take_input(connection: &mut Connection, input: Option<Input>, now: StdInstant) {
+    match input {
+        None => {}
+        Some(Input::Bytes(bytes)) => connection.handle_input(now, bytes),
+        Some(Input::End) => connection.handle_end(),
+        Some(Input::Failed(error)) => {
+            connection.handle_failure(transport_failure("reading from", &error));
         }
-        // Input is read to its end: closing a socket with unread input would destroy our last word on its way.
-        let farewell = self.writing == Writing::Shut && self.reading == Reading::Ended;
-        if !farewell && !expired && self.writing != Writing::Broken {
-            return Poll::Pending;
-        }
-        tracing::debug!(reason = %error.report(), "tunnel session ended");
-        Poll::Ready(match ending {
+    }
+}
+
+/// Ready when there is something to do after all.
+fn sleep(shared: &Shared, timer: &mut Timer, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
+    let is_written = if link.batch.is_empty() {
+        IsWritten::Yes
+    } else {
+        IsWritten::No
+    };
+    let (sleeps, due) = shared.with(|state| {
+        (
+            state.driver_sleeps(cx, is_written),
+            state.connection.poll_timeout(),
+        )
+    });
+    match due {
+        _ if !sleeps => Poll::Ready(()),
+        Some(due) => timer.poll(cx, Instant::from_std(due)),
+        None => Poll::Pending,
+    }
+}
+
+impl End {
+    fn into_result(self) -> Result<()> {
+        tracing::debug!(reason = %self.error.report(), "tunnel session ended");
+        match self.ending {
             Ending::Clean => Ok(()),
-            Ending::Failed => Err(session_ended(&error)),
-        })
+            Ending::Failed => Err(session_ended(&self.error)),
+        }
+    }
+}
+
+/// Lets other tasks write before a batch is filled.
+///
+/// A runtime with several workers runs the driver right behind the first task that has written: each would have a write
+/// to the transport of its own. So the driver goes to the end of the queue once, for as long as that makes batches longer.
+#[derive(Debug)]
+struct Gathering {
+    /// Streams that had something to send when it began to wait.
+    seen: Option<usize>,
+    /// Polls until it tries again.
+    skips: u32,
+}
+
+/// How often the driver writes at once after waiting was for nothing: the vain attempts cost little then.
+const SKIPS: u32 = 16;
+
+impl Gathering {
+    /// Whether the driver should wait. `ready` is how many streams have something to send, if that is why it was woken.
+    fn waits(&mut self, ready: Option<usize>) -> bool {
+        match (ready, self.seen.take()) {
+            (Some(ready), Some(seen)) => {
+                self.skips = if ready > seen { 0 } else { SKIPS };
+                false
+            }
+            (Some(ready), None) if self.skips == 0 => {
+                self.seen = Some(ready);
+                true
+            }
+            (Some(_), None) => {
+                self.skips -= 1;
+                false
+            }
+            (None, _) => false,
+        }
     }
 
-    /// Ready when there is something to do after all.
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let blocked = !self.batch.is_empty();
-        let (sleeps, due) = self.shared.with(|state| {
-            (
-                state.driver_sleeps(cx, blocked),
-                state.connection.poll_timeout(),
-            )
-        });
-        if !sleeps {
-            return Poll::Ready(());
-        }
-        let Some(due) = due.map(Instant::from_std) else {
-            return Poll::Pending;
-        };
-        let timer = self
-            .timer
+    /// The driver has just waited for another reason.
+    fn skip_one(&mut self) {
+        self.skips = self.skips.max(1);
+    }
+}
+
+/// Wakes the driver at the connection's next deadline, or before.
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Who will be woken by it as it is set now.
+    armed_for: Option<Waker>,
+}
+
+impl Timer {
+    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let sleep = self
+            .sleep
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         // Deadlines mostly move away with every input: a timer that goes off early costs less than moving it.
-        if timer.deadline() > due || timer.is_elapsed() {
-            timer.as_mut().reset(due);
+        if sleep.deadline() > due || sleep.is_elapsed() {
+            sleep.as_mut().reset(due);
+            self.armed_for = None;
         }
-        timer.as_mut().poll(cx)
-    }
-
-    fn write_failed(&mut self, error: &io::Error) {
-        self.writing = Writing::Broken;
-        self.batch = Batch::default();
-        self.transport_failed("writing to", error);
-    }
-
-    fn transport_failed(&mut self, doing: &str, error: &io::Error) {
-        let copy = io::Error::new(error.kind(), error.to_string());
-        let error = Error::new(
-            ErrorKind::Network,
-            format!("{doing} the connection to the peer failed"),
-        )
-        .with_source(copy);
-        self.shared
-            .with(|state| state.connection.handle_failure(error));
+        let armed = self.armed_for.as_ref();
+        if armed.is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        // A timer that a spent budget kept from remembering the waker would never be asked again.
+        let polled = pin!(unconstrained(sleep.as_mut())).poll(cx);
+        if polled.is_pending() {
+            self.armed_for = Some(cx.waker().clone());
+        }
+        polled
     }
 }
 
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.shared.with(|state| {
-            state.connection.handle_failure(Error::new(
-                ErrorKind::Closed,
-                "the driver of the session was dropped",
-            ));
-        });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_driver_waits_for_others_while_they_come() {
+        let mut gathering = Gathering {
+            seen: None,
+            skips: 0,
+        };
+        for _ in 0..3 {
+            assert!(gathering.waits(Some(1)));
+            assert!(!gathering.waits(Some(2)), "once in a row");
+        }
+        assert!(gathering.waits(Some(1)));
+        assert!(!gathering.waits(Some(1)));
+        for _ in 0..SKIPS {
+            assert!(!gathering.waits(Some(1)), "nobody came");
+        }
+        assert!(!gathering.waits(None), "input does not wait");
+        assert!(gathering.waits(Some(1)));
     }
 }

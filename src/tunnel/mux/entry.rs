@@ -168,3 +168,13 @@ impl SendSide {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_leaves_room_below_400_bytes_a_stream() {
+        assert!(size_of::<Entry>() <= 340, "{}", size_of::<Entry>());
+    }
+}

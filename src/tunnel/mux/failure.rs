@@ -72,3 +72,13 @@ pub(super) fn session_ended(error: &Arc<Error>) -> Error {
         None => own,
     }
 }
+
+/// Why a session ends whose transport fails; `doing` is "reading from" or "writing to".
+pub(super) fn transport_failure(doing: &str, error: &io::Error) -> Error {
+    let copy = io::Error::new(error.kind(), error.to_string());
+    Error::new(
+        ErrorKind::Network,
+        format!("{doing} the connection to the peer failed"),
+    )
+    .with_source(copy)
+}

@@ -41,8 +41,9 @@
 //!
 //! # Inside
 //!
-//! `connection` is the protocol: bytes, commands and time in, bytes and events out, nothing else. `driver` moves the
-//! bytes, `shared` holds the lock and the wakers, `session` and `stream` are the handles.
+//! `connection` is the protocol: bytes, commands and time in, bytes and events out, nothing else. `link` is the transport,
+//! `driver` moves the bytes between the two, `shared` holds the locks and the wakers, `session` and `stream` are the
+//! handles.
 //!
 //! # On the wire
 //!
@@ -104,6 +105,7 @@ pub mod fuzzing;
 mod id;
 mod in_flight;
 mod limits;
+mod link;
 mod liveness;
 mod path;
 mod priority;
@@ -120,6 +122,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod violation;
+mod wakers;
 
 use std::sync::Arc;
 
@@ -138,21 +141,25 @@ pub use session::{Incoming, IncomingStream, Session, SessionStatus};
 pub use stream::MuxStream;
 
 use connection::Connection;
+use link::Link;
 use shared::Shared;
 
 /// Starts a session over `io`.
 ///
 /// Nothing is sent before the [`Driver`] is polled. Streams may be opened and written at once, before the peer has
 /// introduced itself; [`Session::ready`] tells when it has.
+///
+/// While the driver sleeps, who writes a little to a stream passes it to `io` at once, from whatever task or thread, though
+/// with the driver's waker: writing to `io` must not need to be within the driver's task.
 pub fn start<T>(io: T, role: Role, config: Config) -> (Session, Incoming, Driver)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Connection::new(role, config, Instant::now().into_std());
-    let shared = Arc::new(Shared::new(connection));
+    let shared = Arc::new(Shared::new(connection, Link::new(io)));
     (
         Session::new(Arc::clone(&shared)),
         Incoming::new(Arc::clone(&shared)),
-        Driver::new(io, shared),
+        Driver::new(shared),
     )
 }

@@ -6,22 +6,36 @@ use bytes::{Bytes, BytesMut};
 
 /// A queue of slices. What is pushed as `Bytes` is moved; what is pushed as a slice is copied once, next to its
 /// neighbours, so that a queue of one-byte writes is one buffer.
+///
+/// One slice needs no memory but its own: most streams have no more at a time, and most have none.
 #[derive(Default)]
 pub(super) struct ByteQueue {
-    chunks: VecDeque<Chunk>,
-    /// Copied bytes behind all `chunks`.
-    tail: BytesMut,
+    /// Empty only if there is nothing in `rest` either.
+    first: Chunk,
+    rest: Option<Box<Rest>>,
     length: usize,
     moved: usize,
 }
 
+/// What came while there was a first slice.
+#[derive(Default)]
+struct Rest {
+    chunks: VecDeque<Chunk>,
+    /// Copied bytes behind all `chunks`.
+    tail: BytesMut,
+    /// How often the queue may still become empty without having needed it. Then it is given back.
+    spares: u8,
+}
+
+#[derive(Default)]
 struct Chunk {
     bytes: Bytes,
     origin: Origin,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Origin {
+    #[default]
     Copied,
     Moved,
 }
@@ -45,44 +59,89 @@ impl ByteQueue {
         if bytes.is_empty() {
             return;
         }
-        self.seal_tail();
-        self.length += bytes.len();
         self.moved += 1;
-        self.chunks.push_back(Chunk {
+        let is_first = self.is_empty();
+        self.length += bytes.len();
+        let chunk = Chunk {
             bytes,
             origin: Origin::Moved,
-        });
+        };
+        if is_first {
+            self.first = chunk;
+        } else {
+            let rest = self.rest();
+            rest.seal_tail();
+            rest.chunks.push_back(chunk);
+        }
     }
 
     /// Copies a slice.
     pub(super) fn push_copy(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
+        let is_first = self.is_empty();
         self.length += bytes.len();
-        if self.tail.len() >= TAIL_LENGTH {
-            self.seal_tail();
+        if is_first {
+            let bytes = if bytes.len() < REUSE_FROM {
+                Bytes::copy_from_slice(bytes)
+            } else {
+                let tail = &mut self.rest().tail;
+                tail.extend_from_slice(bytes);
+                tail.split().freeze()
+            };
+            self.first = Chunk {
+                bytes,
+                origin: Origin::Copied,
+            };
+        } else {
+            let rest = self.rest();
+            rest.tail.extend_from_slice(bytes);
+            if rest.tail.len() >= TAIL_LENGTH {
+                rest.seal_tail();
+            }
         }
     }
 
     /// The next slice, of at most `limit` bytes.
     pub(super) fn pop(&mut self, limit: usize) -> Option<Bytes> {
-        if self.chunks.is_empty() {
-            self.seal_tail();
+        if self.is_empty() {
+            return None;
         }
-        let front = self.chunks.front_mut()?;
-        if front.bytes.len() > limit {
+        if self.first.bytes.len() > limit {
             self.length -= limit;
-            return Some(front.bytes.split_to(limit));
+            return Some(self.first.bytes.split_to(limit));
         }
-        let chunk = self.chunks.pop_front()?;
+        let chunk = std::mem::take(&mut self.first);
         self.length -= chunk.bytes.len();
         if chunk.origin == Origin::Moved {
             self.moved -= 1;
+        }
+        if !self.is_empty() {
+            self.first = self.rest().pop().unwrap_or_default();
+        } else if let Some(rest) = &mut self.rest {
+            match rest.spares.checked_sub(1) {
+                Some(spares) => rest.spares = spares,
+                None => self.rest = None,
+            }
         }
         Some(chunk.bytes)
     }
 
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        let rest = self.rest.get_or_insert_default();
+        rest.spares = SPARES;
+        rest
+    }
+}
+
+impl Rest {
+    fn pop(&mut self) -> Option<Chunk> {
+        if self.chunks.is_empty() {
+            self.seal_tail();
+        }
+        self.chunks.pop_front()
     }
 
     fn seal_tail(&mut self) {
@@ -104,6 +163,12 @@ impl fmt::Debug for ByteQueue {
     }
 }
 
+/// A busy stream now and then has one slice only; its buffers are for the next time.
+const SPARES: u8 = 16;
+
+/// From here on a copy goes to a buffer that is used again when its slices are gone: fresh memory costs page faults.
+const REUSE_FROM: usize = 2 * 1024;
+
 /// Where a buffer of copied bytes ends: one frame of a connection that several streams share.
 const TAIL_LENGTH: usize = 16 * 1024;
 
@@ -119,8 +184,23 @@ mod tests {
         for byte in 0..200 {
             queue.push_copy(&[byte]);
         }
-        assert_eq!(queue.pop(usize::MAX).unwrap().len(), 200);
+        assert_eq!(queue.pop(usize::MAX).unwrap().len(), 1);
+        assert_eq!(queue.pop(usize::MAX).unwrap().len(), 199);
         assert!(queue.pop(1).is_none());
+    }
+
+    #[test]
+    fn a_queue_that_had_little_in_it_holds_nothing() {
+        let mut queue = ByteQueue::default();
+        queue.push_copy(b"one");
+        queue.push_copy(b"two");
+        while queue.pop(usize::MAX).is_some() {}
+        assert!(queue.rest.is_some(), "it may be needed again soon");
+        for _ in 0..SPARES {
+            queue.push_copy(b"three");
+            queue.pop(usize::MAX);
+        }
+        assert!(queue.rest.is_none());
     }
 
     proptest! {

@@ -29,8 +29,8 @@ use crate::Result;
 ///   that was not read to its end asks the peer to stop: its writer fails.
 /// * When the session ends, reading fails unless the end of file had arrived: what was read is never taken for all.
 ///
-/// The directions may be used from different tasks, as by [`tokio::io::split`]. A flush does nothing: the driver
-/// sends as soon as the transport takes bytes.
+/// The directions may be used from different tasks, as by [`tokio::io::split`]. A flush does nothing: what
+/// was written leaves as soon as the transport takes it.
 ///
 /// A writer waits once 256 KiB (by default) wait in the stream. A reader takes credit back by reading: a stream that
 /// is not read stops its own sender and nobody else's.
@@ -95,7 +95,9 @@ impl MuxStream {
     ) -> Poll<Result<()>> {
         let id = self.id;
         self.shared
-            .with(|state| state.poll_write(id, cx, |connection| connection.write_chunk(id, chunk)))
+            .with_sending(id, |state| {
+                state.poll_write(id, cx, |connection| connection.write_chunk(id, chunk))
+            })
             .map_err(Into::into)
     }
 
@@ -186,7 +188,7 @@ impl AsyncWrite for MuxStream {
     ) -> Poll<io::Result<usize>> {
         let id = self.id;
         self.shared
-            .with(|state| write_slices(state, id, cx, slices))
+            .with_sending(id, |state| write_slices(state, id, cx, slices))
             .map_err(Into::into)
     }
 
@@ -199,7 +201,10 @@ impl AsyncWrite for MuxStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let finished = self.shared.with(|state| state.connection.finish(self.id));
+        let id = self.id;
+        let finished = self
+            .shared
+            .with_sending(id, |state| state.connection.finish(id));
         Poll::Ready(finished.map_err(Into::into))
     }
 }

@@ -2,8 +2,10 @@
 //! (`tests/loom`).
 
 #[cfg(not(loom))]
-pub(super) use std::sync::Mutex;
+pub(super) use std::sync::{Mutex, MutexGuard};
 
+#[cfg(loom)]
+pub(super) use loom::sync::MutexGuard;
 #[cfg(loom)]
 pub(super) use under_loom::Mutex;
 

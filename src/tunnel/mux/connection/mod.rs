@@ -54,7 +54,8 @@ pub(super) struct Connection {
     /// What the peer said first; `None` until then.
     peer: Option<Settings>,
     handshake_until: Instant,
-    streams: HashMap<StreamId, Entry, BuildIdHasher>,
+    /// Boxed: a table that has just grown is half empty.
+    streams: HashMap<StreamId, Box<Entry>, BuildIdHasher>,
     /// Streams that have not ended on the wire.
     live: usize,
     local: LocalStreams,

@@ -1,5 +1,7 @@
 //! The stream table: what comes in, what goes, and who is told.
 
+use std::collections::VecDeque;
+
 use super::super::{
     code::StreamCode,
     entry::{Entry, Owner},
@@ -7,6 +9,10 @@ use super::super::{
     state::{ReceiveState, ResetCause, SendState},
 };
 use super::{Connection, Event};
+
+/// The most that a stream's writer sends itself. More is better written by the driver, in one batch with what comes
+/// meanwhile.
+const BRIEF_LENGTH: usize = 16 * 1024;
 
 impl Connection {
     pub(super) fn wake_acceptor(&mut self) {
@@ -30,7 +36,7 @@ impl Connection {
         } else {
             self.remote.in_table += 1;
         }
-        self.streams.insert(id, entry);
+        self.streams.insert(id, Box::new(entry));
     }
 
     /// Books what has ended of a stream, and forgets it when nothing is left.
@@ -100,6 +106,29 @@ impl Connection {
             entry.send.queue.clear();
             self.send_budget.change(before, 0);
         }
+    }
+
+    /// How many streams have data to send.
+    pub(in super::super) fn ready_streams(&self) -> usize {
+        let scheduler = &self.scheduler;
+        [
+            &scheduler.opening,
+            &scheduler.sparse,
+            &scheduler.bulk,
+            &scheduler.background,
+        ]
+        .map(VecDeque::len)
+        .into_iter()
+        .sum()
+    }
+
+    /// Whether what a stream has to send is little, and not its first: a keystroke, a request, an answer.
+    pub(in super::super) fn is_brief(&self, id: StreamId) -> bool {
+        // How a session ends is the driver's.
+        let entry = self.streams.get(&id).filter(|_| !self.is_closing());
+        entry.is_some_and(|entry| {
+            entry.send.window.sent() > 0 && entry.send.queue.len() <= BRIEF_LENGTH
+        })
     }
 
     pub(super) fn wake_reader(&mut self, id: StreamId) {

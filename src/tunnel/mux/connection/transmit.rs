@@ -34,6 +34,8 @@ impl Connection {
             self.transmit_leave_notice(batch);
             self.transmit_go_away(batch);
             self.transmit_data(batch);
+            // What an OPEN made possible, such as a first CREDIT, leaves with it: a second write would cost as much again.
+            self.transmit_control(batch);
             if self.has_run_out() {
                 self.end(drained(), Ending::Clean, None);
             }

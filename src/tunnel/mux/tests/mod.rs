@@ -14,6 +14,7 @@ mod priorities;
 mod probe;
 mod progress;
 mod rules;
+mod sending;
 mod silence;
 mod vectors;
 mod wakers;
