@@ -107,7 +107,7 @@ const GOALS: &[Goal] = &[
     ),
     goal(
         2,
-        FirstSecond,
+        FirstSecond(1),
         "first second MiB",
         Better::More,
         Against::Number(105.0),
@@ -171,7 +171,7 @@ impl Goal {
             Against::Raw => Some(("raw".into(), self.figure(report, Peer::Raw)?)),
             Against::Defaults | Against::Capped => Peer::ALL
                 .into_iter()
-                .filter(|peer| !peer.is_ours() && *peer != Peer::Raw && is_meant(peer))
+                .filter(|peer| !peer.is_ours() && !peer.is_raw() && is_meant(peer))
                 .filter_map(|peer| Some((peer.name().to_owned(), self.figure(report, peer)?)))
                 .max_by(|(_, one), (_, other)| match self.better {
                     Better::More => one.total_cmp(other),

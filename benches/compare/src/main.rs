@@ -1,8 +1,9 @@
 //! The multiplexer of `arc-cluster-connect` beside its peers: the same work over the same pipes, in one run.
 //!
 //! ```console
-//! $ cargo run --release -p arc-cluster-connect-compare              # everything, about half an hour
+//! $ cargo run --release -p arc-cluster-connect-compare              # everything, three rounds
 //! $ cargo run --release -p arc-cluster-connect-compare -- --quick   # TCP only, one round
+//! $ cargo run --release -p arc-cluster-connect-compare -- --only tcp/2/bulk16 --peer ours --peer raw
 //! ```
 //!
 //! Every measurement is a process of its own; the peers take turns within each round; what is shown is the median of
@@ -16,6 +17,7 @@ mod peer;
 mod pipe;
 mod plan;
 mod report;
+mod websocket;
 mod workload;
 
 use std::process::ExitCode;

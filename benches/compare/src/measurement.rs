@@ -28,7 +28,7 @@ impl Outcome {
 }
 
 /// A measurement that takes longer has hung: its peer does not do this workload.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 impl Measurement {
     /// Runs it in a child process. `None` when it failed or hung.

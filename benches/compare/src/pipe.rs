@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{Result, link};
+use crate::{Result, link, websocket};
 
 /// One end of a pipe.
 pub type Io = Box<dyn Duplex>;
@@ -31,6 +31,8 @@ pub enum Pipe {
     TcpShort,
     /// TLS 1.3 over [`Pipe::Tcp`].
     Tls,
+    /// Binary WebSocket messages over [`Pipe::Tcp`], framed by `tokio-websockets`.
+    WebSocket,
     /// `tokio::io::duplex`, 256 KiB: no kernel, so what is left is the multiplexer.
     Memory,
     /// 1 Gbit/s, 50 ms there and back, a queue of 5 ms.
@@ -43,15 +45,44 @@ const MEMORY_BYTES: usize = 256 * 1024;
 const SHORT_QUEUE_BYTES: u32 = 128 * 1024;
 
 impl Pipe {
+    pub const ALL: [Self; 7] = [
+        Self::Tcp,
+        Self::TcpShort,
+        Self::Tls,
+        Self::WebSocket,
+        Self::Memory,
+        Self::Wan,
+        Self::Relay,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "loopback TCP",
             Self::TcpShort => "loopback TCP, short queues",
             Self::Tls => "TLS 1.3 over loopback TCP",
+            Self::WebSocket => "WebSocket over loopback TCP",
             Self::Memory => "in memory",
             Self::Wan => "1 Gbit/s, 50 ms",
             Self::Relay => "14 Mbit/s, 100 ms, 15 MiB of buffer",
         }
+    }
+
+    /// As the command line calls it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::TcpShort => "tcp-short",
+            Self::Tls => "tls",
+            Self::WebSocket => "ws",
+            Self::Memory => "memory",
+            Self::Wan => "wan",
+            Self::Relay => "relay",
+        }
+    }
+
+    /// Whether the pace is the emulated link's, and not the processor's.
+    pub fn is_link(self) -> bool {
+        matches!(self, Self::Wan | Self::Relay)
     }
 
     /// Both ends.
@@ -60,6 +91,10 @@ impl Pipe {
             Self::Tcp => boxed(tcp(None).await?),
             Self::TcpShort => boxed(tcp(Some(SHORT_QUEUE_BYTES)).await?),
             Self::Tls => tls().await?,
+            Self::WebSocket => {
+                let (near, far) = tcp(None).await?;
+                boxed(websocket::open(near, far))
+            }
             Self::Memory => boxed(tokio::io::duplex(MEMORY_BYTES)),
             Self::Wan => boxed(link::open(link::WAN)),
             Self::Relay => boxed(link::open(link::RELAY)),

@@ -27,6 +27,10 @@ impl<T> IoStream<T> {
             size,
         }
     }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.io
+    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for IoStream<T> {

@@ -28,8 +28,8 @@ pub async fn idle<O: Opener, A: Accepter>(
     mut accepter: A,
     pipe: Pipe,
 ) -> Result<Outcome> {
-    let rounds = if is_link(pipe) { 40 } else { ROUNDS };
-    let warm_up = if is_link(pipe) { 2 } else { WARM_UP };
+    let rounds = if pipe.is_link() { 40 } else { ROUNDS };
+    let warm_up = if pipe.is_link() { 2 } else { WARM_UP };
     let server = tokio::spawn(async move {
         let stream = accepter.accept().await?;
         tokio::join!(answer(stream), accepter.accept()).0
@@ -51,7 +51,7 @@ pub async fn loaded<O: Opener, A: Accepter>(
     mut accepter: A,
     pipe: Pipe,
 ) -> Result<Outcome> {
-    let duration = if is_link(pipe) {
+    let duration = if pipe.is_link() {
         LOADED_ON_A_LINK
     } else {
         LOADED_FOR
@@ -128,10 +128,6 @@ async fn answer(mut stream: impl Stream) -> Result<()> {
         stream.send(Bytes::from_static(&MESSAGE)).await?;
         stream.flush().await?;
     }
-}
-
-fn is_link(pipe: Pipe) -> bool {
-    matches!(pipe, Pipe::Wan | Pipe::Relay)
 }
 
 fn quantiles(mut times: Vec<Duration>, unit: &str, scale: f64) -> Outcome {
