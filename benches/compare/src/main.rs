@@ -10,6 +10,7 @@
 //! the rounds. Compare within a column: the absolute figures are the machine's.
 
 mod allocations;
+mod copies;
 mod goals;
 mod link;
 mod measurement;

@@ -7,6 +7,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, ServerName},
 };
 use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -29,6 +30,10 @@ pub enum Pipe {
     Tcp,
     /// Loopback TCP with 128 KiB in either queue: what is under way stays in the processor's cache.
     TcpShort,
+    /// [`Pipe::Tcp`] whose writers wait while 128 KiB are not sent yet (`TCP_NOTSENT_LOWAT`).
+    TcpLowWater,
+    /// The same, and the queues of the sender are bounded (`SO_SNDBUF`), those of the receiver not.
+    TcpBounded,
     /// TLS 1.3 over [`Pipe::Tcp`].
     Tls,
     /// Binary WebSocket messages over [`Pipe::Tcp`], framed by `tokio-websockets`.
@@ -43,11 +48,15 @@ pub enum Pipe {
 
 const MEMORY_BYTES: usize = 256 * 1024;
 const SHORT_QUEUE_BYTES: u32 = 128 * 1024;
+const LOW_WATER_BYTES: u32 = 128 * 1024;
+const SENDING_BYTES: usize = 256 * 1024;
 
 impl Pipe {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Tcp,
         Self::TcpShort,
+        Self::TcpLowWater,
+        Self::TcpBounded,
         Self::Tls,
         Self::WebSocket,
         Self::Memory,
@@ -59,6 +68,8 @@ impl Pipe {
         match self {
             Self::Tcp => "loopback TCP",
             Self::TcpShort => "loopback TCP, short queues",
+            Self::TcpLowWater => "loopback TCP, low water of 128 KiB",
+            Self::TcpBounded => "loopback TCP, low water and bounded sending",
             Self::Tls => "TLS 1.3 over loopback TCP",
             Self::WebSocket => "WebSocket over loopback TCP",
             Self::Memory => "in memory",
@@ -72,6 +83,8 @@ impl Pipe {
         match self {
             Self::Tcp => "tcp",
             Self::TcpShort => "tcp-short",
+            Self::TcpLowWater => "tcp-low",
+            Self::TcpBounded => "tcp-bounded",
             Self::Tls => "tls",
             Self::WebSocket => "ws",
             Self::Memory => "memory",
@@ -90,6 +103,8 @@ impl Pipe {
         Ok(match self {
             Self::Tcp => boxed(tcp(None).await?),
             Self::TcpShort => boxed(tcp(Some(SHORT_QUEUE_BYTES)).await?),
+            Self::TcpLowWater => boxed(sending_less(tcp(None).await?, None)?),
+            Self::TcpBounded => boxed(sending_less(tcp(None).await?, Some(SENDING_BYTES))?),
             Self::Tls => tls().await?,
             Self::WebSocket => {
                 let (near, far) = tcp(None).await?;
@@ -122,6 +137,21 @@ async fn tcp(queue: Option<u32>) -> Result<(TcpStream, TcpStream)> {
     let (near, (far, _)) = (near?, far?);
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
+    Ok((near, far))
+}
+
+/// Leaves less in the kernel's queues on the way out.
+fn sending_less(
+    (near, far): (TcpStream, TcpStream),
+    queue: Option<usize>,
+) -> Result<(TcpStream, TcpStream)> {
+    for end in [&near, &far] {
+        let socket = SockRef::from(end);
+        socket.set_tcp_notsent_lowat(LOW_WATER_BYTES)?;
+        if let Some(bytes) = queue {
+            socket.set_send_buffer_size(bytes)?;
+        }
+    }
     Ok((near, far))
 }
 
