@@ -20,6 +20,8 @@ use crate::{
 const STREAMS: usize = 256;
 const SETTLING: Duration = Duration::from_millis(250);
 const MEASURED: Duration = Duration::from_millis(500);
+/// After the turns it stops for longer: what has no window for each stream fills up slowly.
+const LONG: Duration = Duration::from_millis(2500);
 /// It stops and goes on by turns, so that a machine that gets slower meanwhile is not taken for its fault.
 const TURNS: usize = 4;
 
@@ -78,9 +80,14 @@ pub async fn run<O: Opener, A: Accepter>(opener: O, mut accepter: A) -> Result<O
         held = held.max(allocations::count().live);
         first.send_replace(First::Reads);
     }
+    first.send_replace(First::Stopped);
+    sleep(LONG).await;
+    let later = rate().await;
+    held = held.max(allocations::count().live);
     Ok(Outcome::default()
         .with("MiB/s all read", all_read)
         .with("MiB/s one stopped", one_stopped)
         .with("share kept", one_stopped / all_read)
+        .with("share kept later", later / all_read)
         .with("MiB held", held as f64 / f64::from(1 << 20)))
 }
