@@ -94,8 +94,9 @@ mod tests {
         #[cfg(target_os = "linux")]
         {
             assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
+            // Less where `net.core.wmem_max` is less; some 4 MiB where nobody asked.
             let sending = socket.send_buffer_size().unwrap();
-            assert_eq!(sending, 2 * LOOPBACK_SENDING_BYTES);
+            assert!(sending <= 2 * LOOPBACK_SENDING_BYTES, "{sending}");
         }
         assert_eq!(socket.recv_buffer_size().unwrap(), receiving);
     }
