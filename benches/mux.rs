@@ -202,6 +202,7 @@ async fn bulk(streams: usize) -> Result<f64> {
     let mut pair = Pair::connect().await?;
     let begin = Instant::now();
     let mut senders = JoinSet::new();
+    let mut receivers = JoinSet::new();
     for _ in 0..streams {
         let mut stream = pair.client.open(Bytes::new()).await?;
         senders.spawn(async move {
@@ -213,9 +214,7 @@ async fn bulk(streams: usize) -> Result<f64> {
             // Kept until the other end has all of it, so that no end is a reset.
             Ok::<_, Error>(stream)
         });
-    }
-    let mut receivers = JoinSet::new();
-    for _ in 0..streams {
+        // At once: only so many streams may wait to be accepted.
         let mut stream = pair.accept().await?;
         receivers.spawn(async move {
             while stream.read_chunk().await?.is_some() {}

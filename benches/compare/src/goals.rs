@@ -221,7 +221,15 @@ const GOALS: &[Goal] = &[
         AtMost(0.01),
         Number,
     ),
-    goal(Pipe::Tcp, 1, Allocations, "copied B/B", AtMost(2.0), Number).of(Peer::OursIo),
+    goal(
+        Pipe::Tcp,
+        1,
+        Allocations,
+        "copied B/B",
+        AtMost(2.01),
+        Number,
+    )
+    .of(Peer::OursIo),
     goal(
         Pipe::Tcp,
         1,

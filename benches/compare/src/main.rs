@@ -6,6 +6,9 @@
 //! $ cargo run --release -p arc-cluster-connect-compare -- --only tcp/2/bulk16 --peer ours --peer raw
 //! ```
 //!
+//! `-- --rounds 1 --chart docs/mux-comparison.svg` prints the tables and draws the chart of the README. A whole round takes
+//! about 15 minutes.
+//!
 //! Every measurement is a process of its own; the peers take turns within each round; what is shown is the median of
 //! the rounds. Compare within a column: the absolute figures are the machine's.
 

@@ -24,6 +24,9 @@ pub trait Stream: Send + 'static {
     /// How many bytes came; 0 at the end.
     fn receive(&mut self) -> impl Future<Output = Result<usize>> + Send;
 
+    /// Nothing is read for now: what the harness itself keeps to read into goes.
+    fn rest(&mut self) {}
+
     /// Nothing more follows.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
 }

@@ -83,6 +83,10 @@ impl Stream for TokioYamuxStream {
         self.0.receive().await
     }
 
+    fn rest(&mut self) {
+        self.0.rest();
+    }
+
     async fn finish(&mut self) -> Result<()> {
         self.0.finish().await
     }

@@ -59,7 +59,7 @@ const PANELS: [Panel; 6] = [
         MoreIsBetter,
     ),
     panel(
-        "1 KiB echo beside 8 busy streams, p99 ms (less is better, log scale)",
+        "Echo beside 8 busy streams, p99 ms (less is better, log)",
         Pipe::Tcp,
         LoadedEcho,
         "p99 ms",

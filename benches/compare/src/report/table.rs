@@ -19,6 +19,7 @@ pub fn print(report: &Report) {
     for peer in &peers {
         println!("* {}: {}", peer.name(), peer.description());
     }
+    println!("\nOn one core, MiB/s of a bulk transfer are those of processor time.");
     for ((pipe, workers), workloads) in tables {
         println!("\n## {}, {}\n", pipe.name(), on_workers(workers));
         print_rows(&rows(report, pipe, workers, &workloads));

@@ -50,6 +50,10 @@ pub async fn idle_streams<O: Opener, A: Accepter>(opener: O, mut accepter: A) ->
         for index in 0..=IDLE_STREAMS {
             let mut stream = accepter.accept().await?;
             stream.receive().await?;
+            // Some peers count a stream as opened once its other end has sent something, and open only so many more.
+            stream.send(Bytes::from_static(b"!")).await?;
+            stream.flush().await?;
+            stream.rest();
             if index == 0 {
                 allocations::start();
             }
@@ -62,6 +66,8 @@ pub async fn idle_streams<O: Opener, A: Accepter>(opener: O, mut accepter: A) ->
         let mut stream = opener.open().await?;
         stream.send(Bytes::from_static(b"?")).await?;
         stream.flush().await?;
+        stream.receive().await?;
+        stream.rest();
         streams.push(stream);
         if index == 0 {
             sleep(Duration::from_millis(100)).await;
