@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    net::{NetStream, TlsAcceptor},
+    net::{self, NetStream, TlsAcceptor},
     relay::{IncomingConnection, ListenerState, RelayListener},
     tunnel::{IncomingTunnelStream, Target, TunnelServer, mux},
 };
@@ -220,7 +220,7 @@ impl Tunnels {
             return;
         };
         self.take(place, Some(remote), async move {
-            tcp.set_nodelay(true).map_err(|error| {
+            net::set_up_accepted(&tcp).map_err(|error| {
                 Error::new(ErrorKind::Network, "the connection is gone").with_source(error)
             })?;
             match acceptor {

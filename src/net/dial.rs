@@ -1,12 +1,11 @@
-//! TCP: all addresses of a name, each a moment after the other, and how a socket is set up.
+//! TCP: all addresses of a name, each a moment after the other.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 
-use super::{Endpoint, hop::Hop};
+use super::{Endpoint, hop::Hop, socket};
 use crate::{Error, ErrorKind, Result};
 
 /// Connects to `endpoint`, whichever of its addresses answers first.
@@ -114,20 +113,8 @@ where
 
 async fn connect_to(address: SocketAddr) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect(address).await?;
-    set_up(&tcp)?;
+    socket::set_up_dialled(&tcp)?;
     Ok(tcp)
-}
-
-/// `TCP_NODELAY`, because a tunnel carries keystrokes: Nagle's algorithm would hold them for up to 40 ms.
-///
-/// Keep-alive, because a peer or a firewall may vanish without a word. The relay's sockets have pings of their own; an
-/// idle connection to an API server or an authority has nothing else, and the system's default begins after two hours.
-fn set_up(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
-    let keep_alive = TcpKeepalive::new()
-        .with_time(KEEP_ALIVE_AFTER)
-        .with_interval(KEEP_ALIVE_INTERVAL);
-    SockRef::from(tcp).set_tcp_keepalive(&keep_alive)
 }
 
 /// How long one TCP connect, over all addresses of a name, may take. Longer than three lost SYN packets (1, 2, 4 s).
@@ -139,12 +126,6 @@ const STAGGER: Duration = Duration::from_millis(250);
 
 /// A name with more addresses than this has enough with these. Each is a socket of its own in the worst case.
 const MAX_ADDRESSES: usize = 16;
-
-/// Under the four minutes after which Azure's load balancers, and most firewalls, forget an idle connection.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
-
-/// With the usual nine probes a dead peer is noticed within three and a half minutes.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
@@ -259,13 +240,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_sends_at_once_and_is_kept_alive() {
+    async fn a_socket_is_set_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let tcp = connect_to(listener.local_addr().unwrap()).await.unwrap();
         assert!(tcp.nodelay().unwrap());
-        let socket = SockRef::from(&tcp);
-        assert!(socket.keepalive().unwrap());
-        #[cfg(target_os = "linux")]
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEP_ALIVE_AFTER);
+        assert!(socket2::SockRef::from(&tcp).keepalive().unwrap());
     }
 }

@@ -9,6 +9,7 @@ mod hop;
 mod http;
 mod proxy;
 mod sessions;
+mod socket;
 mod stream;
 mod tls;
 mod transport;
@@ -23,6 +24,8 @@ pub use tls::{Alpn, TlsAcceptor, TrustRoots};
 
 pub(crate) use self::backoff::{Backoff, Jitter, random_jitter};
 pub(crate) use self::http::{HttpClient, HttpRequest, HttpResponse, encode_fields};
+#[cfg(any(feature = "agent", feature = "relay-server"))]
+pub(crate) use self::socket::set_up_accepted;
 
 use self::{hop::Hop, transport::Transport};
 use crate::Result;
@@ -107,7 +110,8 @@ impl fmt::Display for Endpoint {
 /// Dials [`Endpoint`]s: TCP, then TLS with the platform's trust roots or those given.
 ///
 /// All addresses of a name are tried, IPv6 and IPv4 in turn, each a quarter of a second after the one before; the first
-/// that answers wins. Sockets have `TCP_NODELAY`, because a tunnel carries keystrokes, and keep-alive.
+/// that answers wins. Sockets have `TCP_NODELAY`, because a tunnel carries keystrokes, keep-alive, and
+/// short queues on the way out where the system allows it (`TCP_NOTSENT_LOWAT`; on loopback also `SO_SNDBUF`).
 ///
 /// Goes through no proxy unless told to by [`with_proxy`](Self::with_proxy).
 ///

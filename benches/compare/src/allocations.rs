@@ -10,18 +10,22 @@ pub struct Counting;
 
 static ON: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
 /// What happened while the counter was on.
 #[derive(Clone, Copy)]
 pub struct Count {
     pub calls: u64,
+    /// Bytes allocated.
+    pub bytes: u64,
     /// Bytes allocated less bytes freed.
     pub live: i64,
 }
 
 pub fn start() {
     CALLS.store(0, Relaxed);
+    BYTES.store(0, Relaxed);
     LIVE.store(0, Relaxed);
     ON.store(true, Relaxed);
 }
@@ -29,6 +33,7 @@ pub fn start() {
 pub fn count() -> Count {
     Count {
         calls: CALLS.load(Relaxed),
+        bytes: BYTES.load(Relaxed),
         live: LIVE.load(Relaxed),
     }
 }
@@ -36,6 +41,7 @@ pub fn count() -> Count {
 fn note(allocated: usize, freed: usize) {
     if ON.load(Relaxed) {
         CALLS.fetch_add(u64::from(allocated > 0), Relaxed);
+        BYTES.fetch_add(allocated as u64, Relaxed);
         LIVE.fetch_add(allocated as i64 - freed as i64, Relaxed);
     }
 }

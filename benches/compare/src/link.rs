@@ -34,8 +34,8 @@ pub const RELAY: Link = Link {
 
 impl Link {
     /// The most that the link moves, in MiB/s.
-    pub fn mebibytes_per_second(self) -> f64 {
-        self.rate / f64::from(1 << 20)
+    pub const fn mebibytes_per_second(self) -> f64 {
+        self.rate / (1 << 20) as f64
     }
 }
 

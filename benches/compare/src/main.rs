@@ -1,14 +1,19 @@
 //! The multiplexer of `arc-cluster-connect` beside its peers: the same work over the same pipes, in one run.
 //!
 //! ```console
-//! $ cargo run --release -p arc-cluster-connect-compare              # everything, about half an hour
+//! $ cargo run --release -p arc-cluster-connect-compare              # everything, three rounds
 //! $ cargo run --release -p arc-cluster-connect-compare -- --quick   # TCP only, one round
+//! $ cargo run --release -p arc-cluster-connect-compare -- --only tcp/2/bulk16 --peer ours --peer raw
 //! ```
+//!
+//! `-- --rounds 1 --chart docs/mux-comparison.svg` prints the tables and draws the chart of the README. A whole round takes
+//! about 15 minutes.
 //!
 //! Every measurement is a process of its own; the peers take turns within each round; what is shown is the median of
 //! the rounds. Compare within a column: the absolute figures are the machine's.
 
 mod allocations;
+mod copies;
 mod goals;
 mod link;
 mod measurement;
@@ -16,6 +21,7 @@ mod peer;
 mod pipe;
 mod plan;
 mod report;
+mod websocket;
 mod workload;
 
 use std::process::ExitCode;

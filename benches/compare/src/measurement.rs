@@ -28,9 +28,20 @@ impl Outcome {
 }
 
 /// A measurement that takes longer has hung: its peer does not do this workload.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 impl Measurement {
+    /// As the command line calls it.
+    pub fn path(self) -> String {
+        let (pipe, workload) = (self.pipe.slug(), self.workload.slug());
+        format!("{pipe}/{}/{workload} of {}", self.workers, self.peer.name())
+    }
+
+    /// Whether both may run at once: the emulated relay is so slow that the processor does not matter.
+    pub fn may_run_beside(&self, other: &Self) -> bool {
+        self.pipe == Pipe::Relay && (self.pipe, self.workload) == (other.pipe, other.workload)
+    }
+
     /// Runs it in a child process. `None` when it failed or hung.
     pub fn run_in_child(self) -> Result<Option<Outcome>> {
         let child = std::process::Command::new("timeout")

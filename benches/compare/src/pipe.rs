@@ -7,13 +7,14 @@ use rustls::{
     pki_types::{PrivateKeyDer, ServerName},
 };
 use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::{Result, link};
+use crate::{Result, link, websocket};
 
 /// One end of a pipe.
 pub type Io = Box<dyn Duplex>;
@@ -29,8 +30,14 @@ pub enum Pipe {
     Tcp,
     /// Loopback TCP with 128 KiB in either queue: what is under way stays in the processor's cache.
     TcpShort,
+    /// [`Pipe::Tcp`] whose writers wait while 128 KiB are not sent yet (`TCP_NOTSENT_LOWAT`).
+    TcpLowWater,
+    /// The same, and the queues of the sender are bounded (`SO_SNDBUF`), those of the receiver not.
+    TcpBounded,
     /// TLS 1.3 over [`Pipe::Tcp`].
     Tls,
+    /// Binary WebSocket messages over [`Pipe::Tcp`], framed by `tokio-websockets`.
+    WebSocket,
     /// `tokio::io::duplex`, 256 KiB: no kernel, so what is left is the multiplexer.
     Memory,
     /// 1 Gbit/s, 50 ms there and back, a queue of 5 ms.
@@ -41,17 +48,54 @@ pub enum Pipe {
 
 const MEMORY_BYTES: usize = 256 * 1024;
 const SHORT_QUEUE_BYTES: u32 = 128 * 1024;
+const LOW_WATER_BYTES: u32 = 128 * 1024;
+const SENDING_BYTES: usize = 256 * 1024;
 
 impl Pipe {
+    pub const ALL: [Self; 9] = [
+        Self::Tcp,
+        Self::TcpShort,
+        Self::TcpLowWater,
+        Self::TcpBounded,
+        Self::Tls,
+        Self::WebSocket,
+        Self::Memory,
+        Self::Wan,
+        Self::Relay,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "loopback TCP",
             Self::TcpShort => "loopback TCP, short queues",
+            Self::TcpLowWater => "loopback TCP, low water of 128 KiB",
+            Self::TcpBounded => "loopback TCP, low water and bounded sending",
             Self::Tls => "TLS 1.3 over loopback TCP",
+            Self::WebSocket => "WebSocket over loopback TCP",
             Self::Memory => "in memory",
             Self::Wan => "1 Gbit/s, 50 ms",
             Self::Relay => "14 Mbit/s, 100 ms, 15 MiB of buffer",
         }
+    }
+
+    /// As the command line calls it.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::TcpShort => "tcp-short",
+            Self::TcpLowWater => "tcp-low",
+            Self::TcpBounded => "tcp-bounded",
+            Self::Tls => "tls",
+            Self::WebSocket => "ws",
+            Self::Memory => "memory",
+            Self::Wan => "wan",
+            Self::Relay => "relay",
+        }
+    }
+
+    /// Whether the pace is the emulated link's, and not the processor's.
+    pub fn is_link(self) -> bool {
+        matches!(self, Self::Wan | Self::Relay)
     }
 
     /// Both ends.
@@ -59,7 +103,13 @@ impl Pipe {
         Ok(match self {
             Self::Tcp => boxed(tcp(None).await?),
             Self::TcpShort => boxed(tcp(Some(SHORT_QUEUE_BYTES)).await?),
+            Self::TcpLowWater => boxed(sending_less(tcp(None).await?, None)?),
+            Self::TcpBounded => boxed(sending_less(tcp(None).await?, Some(SENDING_BYTES))?),
             Self::Tls => tls().await?,
+            Self::WebSocket => {
+                let (near, far) = tcp(None).await?;
+                boxed(websocket::open(near, far))
+            }
             Self::Memory => boxed(tokio::io::duplex(MEMORY_BYTES)),
             Self::Wan => boxed(link::open(link::WAN)),
             Self::Relay => boxed(link::open(link::RELAY)),
@@ -87,6 +137,21 @@ async fn tcp(queue: Option<u32>) -> Result<(TcpStream, TcpStream)> {
     let (near, (far, _)) = (near?, far?);
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
+    Ok((near, far))
+}
+
+/// Leaves less in the kernel's queues on the way out.
+fn sending_less(
+    (near, far): (TcpStream, TcpStream),
+    queue: Option<usize>,
+) -> Result<(TcpStream, TcpStream)> {
+    for end in [&near, &far] {
+        let socket = SockRef::from(end);
+        socket.set_tcp_notsent_lowat(LOW_WATER_BYTES)?;
+        if let Some(bytes) = queue {
+            socket.set_send_buffer_size(bytes)?;
+        }
+    }
     Ok((near, far))
 }
 

@@ -1,12 +1,15 @@
 //! Runs a plan and prints its tables.
 
 mod chart;
+pub mod table;
 
 use std::{
     collections::BTreeMap,
     fs,
     hash::{BuildHasher, RandomState},
     io::Write,
+    thread,
+    time::Instant,
 };
 
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
     workload::Workload,
 };
 
-/// The medians of all rounds.
+/// The medians of all rounds. What failed or took too long has no figures.
 #[derive(Default)]
 pub struct Report {
     outcomes: BTreeMap<Measurement, Outcome>,
@@ -27,16 +30,22 @@ pub struct Report {
 pub fn run(plan: &Plan) -> Result<()> {
     let mut all = BTreeMap::<Measurement, Vec<Outcome>>::new();
     let total = plan.rounds * plan.measurements.len();
+    let begin = Instant::now();
     let mut done = 0;
     for _ in 0..plan.rounds {
-        for measurement in shuffled_peers(&plan.measurements) {
-            done += 1;
-            eprint!("\r{done} of {total}   ");
-            std::io::stderr().flush()?;
-            match measurement.run_in_child()? {
-                Some(outcome) => all.entry(measurement).or_default().push(outcome),
-                None => eprintln!("\r{measurement:?} failed or hung"),
+        let order = shuffled_peers(&plan.measurements);
+        for group in order.chunk_by(|one, other| one.may_run_beside(other)) {
+            for (measurement, outcome) in run_together(group)? {
+                done += 1;
+                let outcomes = all.entry(measurement).or_default();
+                match outcome {
+                    Some(outcome) => outcomes.push(outcome),
+                    None => eprintln!("\r{} failed or took too long", measurement.path()),
+                }
             }
+            let minutes = begin.elapsed().as_secs_f64() / 60.0;
+            eprint!("\r{done} of {total}, {minutes:.1} minutes   ");
+            std::io::stderr().flush()?;
         }
     }
     eprintln!();
@@ -46,12 +55,28 @@ pub fn run(plan: &Plan) -> Result<()> {
             .map(|(measurement, outcomes)| (measurement, medians(&outcomes)))
             .collect(),
     };
-    report.print();
+    table::print(&report);
     goals::print(&report);
     if let Some(path) = &plan.chart {
         fs::write(path, chart::draw(&report))?;
     }
     Ok(())
+}
+
+fn run_together(group: &[Measurement]) -> Result<Vec<(Measurement, Option<Outcome>)>> {
+    thread::scope(|scope| {
+        let children: Vec<_> = group
+            .iter()
+            .map(|&measurement| (measurement, scope.spawn(move || measurement.run_in_child())))
+            .collect();
+        children
+            .into_iter()
+            .map(|(measurement, child)| {
+                let outcome = child.join().map_err(|_| "a child's thread has panicked")?;
+                Ok((measurement, outcome?))
+            })
+            .collect()
+    })
 }
 
 impl Report {
@@ -73,50 +98,20 @@ impl Report {
         self.outcomes.get(&measurement)?.0.get(name).copied()
     }
 
-    fn print(&self) {
-        let mut tables = BTreeMap::<(Pipe, usize), Vec<Workload>>::new();
-        for measurement in self.outcomes.keys() {
-            let workloads = tables
-                .entry((measurement.pipe, measurement.workers))
-                .or_default();
-            if !workloads.contains(&measurement.workload) {
-                workloads.push(measurement.workload);
-            }
-        }
-        for ((pipe, workers), workloads) in tables {
-            println!("\n## {}, {workers} worker(s)\n", pipe.name());
-            for workload in workloads {
-                self.print_table(pipe, workers, workload);
-            }
-        }
-    }
-
-    fn print_table(&self, pipe: Pipe, workers: usize, workload: Workload) {
-        let rows: Vec<(Peer, &Outcome)> = self
-            .outcomes
-            .iter()
-            .filter(|(measurement, _)| {
-                (measurement.pipe, measurement.workers, measurement.workload)
-                    == (pipe, workers, workload)
-            })
-            .map(|(measurement, outcome)| (measurement.peer, outcome))
-            .collect();
-        let Some((_, first)) = rows.first() else {
-            return;
+    /// The same of the pipe without a multiplexer, which has one stream whatever the others have.
+    pub fn raw_figure(
+        &self,
+        pipe: Pipe,
+        workers: usize,
+        workload: Workload,
+        name: &str,
+    ) -> Option<f64> {
+        let workload = match workload {
+            Workload::Bulk(_) => Workload::Bulk(1),
+            Workload::FirstSecond(_) => Workload::FirstSecond(1),
+            other => other,
         };
-        let names: Vec<&String> = first.0.keys().collect();
-        print!("| {} |", workload.name());
-        names.iter().for_each(|name| print!(" {name} |"));
-        println!();
-        println!("|---|{}", "---:|".repeat(names.len()));
-        for (peer, outcome) in rows {
-            print!("| {} |", peer.name());
-            for name in &names {
-                print!(" {} |", shown(outcome.0.get(*name).copied()));
-            }
-            println!();
-        }
-        println!();
+        self.figure(pipe, workers, workload, Peer::Raw, name)
     }
 }
 

@@ -80,7 +80,7 @@ use tokio_util::sync::DropGuard;
 
 use crate::{
     Error, ErrorKind, Result,
-    net::{Endpoint, NetStream, Security, TlsAcceptor},
+    net::{self, Endpoint, NetStream, Security, TlsAcceptor},
     relay::HybridConnection,
 };
 use newcomers::Admission;
@@ -284,7 +284,7 @@ async fn accept_connections(relay: Arc<Relay>, listener: TcpListener, tls: Optio
 async fn secure(tcp: TcpStream, tls: Option<TlsAcceptor>) -> Result<NetStream> {
     // Messages are passed on as they come; gathering them is up to their senders. A socket that refuses the option
     // works all the same.
-    let _ = tcp.set_nodelay(true);
+    let _ = net::set_up_accepted(&tcp);
     match tls {
         Some(acceptor) => acceptor.accept(tcp).await,
         None => Ok(NetStream::plain(tcp)),

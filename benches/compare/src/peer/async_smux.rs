@@ -1,5 +1,7 @@
 //! `async_smux`: smux version 1, which has no flow control for each stream.
 
+use std::num::NonZeroUsize;
+
 use async_smux::{MuxAcceptor, MuxBuilder, MuxConnector, MuxStream};
 
 use super::{Accepter, Opener, io_stream::IoStream};
@@ -9,12 +11,41 @@ use crate::{Result, pipe::Io};
 pub struct AsyncSmux(MuxConnector<Io>);
 pub struct AsyncSmuxAccepter(MuxAcceptor<Io>);
 
-pub fn connect(near: Io, far: Io) -> (AsyncSmux, AsyncSmuxAccepter) {
-    let (connector, idle, worker) = MuxBuilder::client().with_connection(near).build();
+/// How many frames, of up to 64 KiB, may wait on either side.
+#[derive(Clone, Copy)]
+pub struct Queues {
+    sending: NonZeroUsize,
+    receiving: NonZeroUsize,
+}
+
+pub const DEFAULT: Queues = Queues::new(1024, 1024);
+
+/// The best of what was tried on a short path. The second also counts streams that are not accepted yet.
+pub const CAPPED: Queues = Queues::new(4, 16);
+
+impl Queues {
+    const fn new(sending: usize, receiving: usize) -> Self {
+        Self {
+            sending: NonZeroUsize::new(sending).expect("a queue has room"),
+            receiving: NonZeroUsize::new(receiving).expect("a queue has room"),
+        }
+    }
+}
+
+pub fn connect(near: Io, far: Io, queues: Queues) -> (AsyncSmux, AsyncSmuxAccepter) {
+    let (connector, idle, worker) = MuxBuilder::client()
+        .with_max_tx_queue(queues.sending)
+        .with_max_rx_queue(queues.receiving)
+        .with_connection(near)
+        .build();
     // Dropped, it would end the connection.
     std::mem::forget(idle);
     tokio::spawn(worker);
-    let (idle, acceptor, worker) = MuxBuilder::server().with_connection(far).build();
+    let (idle, acceptor, worker) = MuxBuilder::server()
+        .with_max_tx_queue(queues.sending)
+        .with_max_rx_queue(queues.receiving)
+        .with_connection(far)
+        .build();
     std::mem::forget(idle);
     tokio::spawn(worker);
     (AsyncSmux(connector), AsyncSmuxAccepter(acceptor))

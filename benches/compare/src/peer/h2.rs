@@ -21,6 +21,12 @@ pub struct Windows {
     frame: u32,
 }
 
+pub const DEFAULT: Windows = Windows {
+    stream: (64 << 10) - 1,
+    connection: (64 << 10) - 1,
+    frame: 16 << 10,
+};
+
 pub const RAISED: Windows = Windows {
     stream: 4 << 20,
     connection: 64 << 20,

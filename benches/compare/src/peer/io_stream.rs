@@ -27,6 +27,10 @@ impl<T> IoStream<T> {
             size,
         }
     }
+
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.io
+    }
 }
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for IoStream<T> {
@@ -39,9 +43,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for IoStream<T> 
     }
 
     async fn receive(&mut self) -> Result<usize> {
-        // Made when the first byte is wanted: an idle stream has no buffer.
         self.buffer.resize(self.size, 0);
         Ok(self.io.read(&mut self.buffer).await?)
+    }
+
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
     }
 
     async fn finish(&mut self) -> Result<()> {

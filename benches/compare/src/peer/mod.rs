@@ -24,6 +24,9 @@ pub trait Stream: Send + 'static {
     /// How many bytes came; 0 at the end.
     fn receive(&mut self) -> impl Future<Output = Result<usize>> + Send;
 
+    /// Nothing is read for now: what the harness itself keeps to read into goes.
+    fn rest(&mut self) {}
+
     /// Nothing more follows.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
@@ -47,6 +50,8 @@ pub trait Accepter: Send + 'static {
 pub enum Peer {
     /// No multiplexer: one stream, the pipe itself, 256 KiB at a time.
     Raw,
+    /// The same, 64 KiB at a time.
+    Raw64,
     /// This crate's, pieces of `Bytes` in and out.
     Ours,
     /// This crate's, through `AsyncRead` and `AsyncWrite`.
@@ -54,43 +59,80 @@ pub enum Peer {
     Yamux,
     /// No growth beyond the initial window.
     YamuxCapped,
+    /// 256 KiB a stream is its default and the least it allows, so it needs no capped set-up.
     TokioYamux,
-    /// Windows of 4 MiB a stream and 64 MiB a connection; its defaults, 64 KiB, starve any long path.
+    /// 64 KiB less a byte, a stream and a connection: its defaults.
+    H2Default,
+    /// Windows of 4 MiB a stream and 64 MiB a connection, because its defaults starve any long path.
     H2,
     /// 256 KiB a stream and a connection, frames of 64 KiB.
     H2Capped256,
     /// 64 KiB a stream, 1 MiB a connection.
     H2Capped1024,
     AsyncSmux,
+    /// Queues of a few frames.
+    AsyncSmuxCapped,
 }
 
 impl Peer {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Raw,
+        Self::Raw64,
         Self::Ours,
         Self::OursIo,
         Self::Yamux,
         Self::YamuxCapped,
         Self::TokioYamux,
+        Self::H2Default,
         Self::H2,
         Self::H2Capped256,
         Self::H2Capped1024,
         Self::AsyncSmux,
+        Self::AsyncSmuxCapped,
     ];
 
+    /// As tables and the command line call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
+            Self::Raw64 => "raw-64k",
             Self::Ours => "ours",
-            Self::OursIo => "ours, AsyncRead/AsyncWrite",
+            Self::OursIo => "ours-io",
             Self::Yamux => "yamux",
-            Self::YamuxCapped => "yamux, capped",
+            Self::YamuxCapped => "yamux-cap",
             Self::TokioYamux => "tokio-yamux",
+            Self::H2Default => "h2-default",
             Self::H2 => "h2",
-            Self::H2Capped256 => "h2, 256 KiB",
-            Self::H2Capped1024 => "h2, 1 MiB",
+            Self::H2Capped256 => "h2-256k",
+            Self::H2Capped1024 => "h2-1m",
             Self::AsyncSmux => "async_smux",
+            Self::AsyncSmuxCapped => "async_smux-cap",
         }
+    }
+
+    /// How it is set up and driven.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Raw => "no multiplexer, 256 KiB at a time",
+            Self::Raw64 => "no multiplexer, 64 KiB at a time",
+            Self::Ours => "this crate at its defaults, pieces of `Bytes`",
+            Self::OursIo => "the same through `AsyncRead` and `AsyncWrite`",
+            Self::Yamux => "`yamux` at its defaults",
+            Self::YamuxCapped => "no growth beyond 256 KiB a stream, frames of 64 KiB",
+            Self::TokioYamux => {
+                "`tokio-yamux` at its defaults, 256 KiB a stream, which is also its least"
+            }
+            Self::H2Default => "`h2` at its defaults, 64 KiB a stream and a connection",
+            Self::H2 => "4 MiB a stream, 64 MiB a connection",
+            Self::H2Capped256 => "256 KiB a stream and a connection, frames of 64 KiB",
+            Self::H2Capped1024 => "64 KiB a stream, 1 MiB a connection, frames of 64 KiB",
+            Self::AsyncSmux => "`async_smux` at its defaults, 1024 frames a queue",
+            Self::AsyncSmuxCapped => "queues of a few frames",
+        }
+    }
+
+    pub fn is_raw(self) -> bool {
+        matches!(self, Self::Raw | Self::Raw64)
     }
 
     /// What the comparison is about.
@@ -102,7 +144,7 @@ impl Peer {
     pub fn is_capped(self) -> bool {
         matches!(
             self,
-            Self::YamuxCapped | Self::H2Capped256 | Self::H2Capped1024
+            Self::YamuxCapped | Self::H2Capped256 | Self::H2Capped1024 | Self::AsyncSmuxCapped
         )
     }
 
@@ -110,7 +152,8 @@ impl Peer {
     pub async fn run(self, pipe: Pipe, workload: Workload) -> Result<Outcome> {
         let (near, far) = pipe.open().await?;
         match self {
-            Self::Raw => workload.run(raw::connect(near, far), pipe).await,
+            Self::Raw => workload.run(raw::connect(near, far, 256 << 10), pipe).await,
+            Self::Raw64 => workload.run(raw::connect(near, far, 64 << 10), pipe).await,
             Self::Ours => {
                 workload
                     .run(ours::connect(near, far, workload).await?, pipe)
@@ -132,6 +175,11 @@ impl Peer {
                     .await
             }
             Self::TokioYamux => workload.run(tokio_yamux::connect(near, far), pipe).await,
+            Self::H2Default => {
+                workload
+                    .run(h2::connect(near, far, h2::DEFAULT).await?, pipe)
+                    .await
+            }
             Self::H2 => {
                 workload
                     .run(h2::connect(near, far, h2::RAISED).await?, pipe)
@@ -147,7 +195,16 @@ impl Peer {
                     .run(h2::connect(near, far, h2::CAPPED_1024).await?, pipe)
                     .await
             }
-            Self::AsyncSmux => workload.run(async_smux::connect(near, far), pipe).await,
+            Self::AsyncSmux => {
+                workload
+                    .run(async_smux::connect(near, far, async_smux::DEFAULT), pipe)
+                    .await
+            }
+            Self::AsyncSmuxCapped => {
+                workload
+                    .run(async_smux::connect(near, far, async_smux::CAPPED), pipe)
+                    .await
+            }
         }
     }
 }

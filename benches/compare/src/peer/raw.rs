@@ -5,22 +5,26 @@ use std::sync::{Arc, Mutex};
 use super::{Accepter, Opener, io_stream::IoStream};
 use crate::{Result, pipe::Io};
 
-/// As much at once as a multiplexer's batch.
-const BUFFER_BYTES: usize = 256 * 1024;
-
 #[derive(Clone)]
-pub struct Raw(Arc<Mutex<Option<Io>>>);
+pub struct Raw {
+    io: Arc<Mutex<Option<Io>>>,
+    at_once: usize,
+}
 
-pub fn connect(near: Io, far: Io) -> (Raw, Raw) {
-    let end = |io| Raw(Arc::new(Mutex::new(Some(io))));
+/// Both ends, which write and read `at_once` bytes where the workload has as many.
+pub fn connect(near: Io, far: Io, at_once: usize) -> (Raw, Raw) {
+    let end = |io| Raw {
+        io: Arc::new(Mutex::new(Some(io))),
+        at_once,
+    };
     (end(near), end(far))
 }
 
 impl Raw {
     fn take(&self) -> Result<IoStream<Io>> {
-        let io = self.0.lock().expect("nobody panics here").take();
+        let io = self.io.lock().expect("nobody panics here").take();
         let io = io.ok_or("a bare pipe carries one stream")?;
-        Ok(IoStream::with_buffer(io, BUFFER_BYTES))
+        Ok(IoStream::with_buffer(io, self.at_once))
     }
 }
 

@@ -1,8 +1,17 @@
 //! `tokio-yamux`: the implementation of Nervos' p2p stack.
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use futures_util::{StreamExt, future::poll_fn};
+use tokio::{
+    io::{AsyncWrite, ReadBuf},
+    sync::mpsc,
+};
 use tokio_yamux::{Config, Control, Session, StreamHandle};
 
 use super::{ACCEPTED, Accepter, MANY_STREAMS, Opener, Stream, io_stream::IoStream};
@@ -34,13 +43,36 @@ fn drive(mut session: Session<Io>) -> mpsc::Receiver<StreamHandle> {
     accepter
 }
 
-/// What is written stays where it is until it is flushed, or so it does beyond a window.
-pub struct Flushed(IoStream<StreamHandle>);
+/// A stream whose writer also looks for what arrives. `StreamHandle` learns of a larger window only while something reads
+/// it: `poll_write` takes the frames that are there, but leaves no waker for those that follow, so a task that only writes
+/// stands still after the first window. Peeking leaves that waker, and takes no data from the reader.
+pub struct TokioYamuxStream(IoStream<StreamHandle>);
 
-impl Stream for Flushed {
-    async fn send(&mut self, piece: Bytes) -> Result<()> {
-        self.0.send(piece).await?;
-        self.0.flush().await
+impl TokioYamuxStream {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = self.0.get_mut();
+        loop {
+            if let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(cx, bytes) {
+                return Poll::Ready(written);
+            }
+            let mut byte = [0];
+            if let Poll::Ready(Err(error)) = stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+                return Poll::Ready(Err(error));
+            }
+            if stream.send_window() == 0 {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Stream for TokioYamuxStream {
+    async fn send(&mut self, mut piece: Bytes) -> Result<()> {
+        while !piece.is_empty() {
+            let written = poll_fn(|cx| self.poll_write(cx, &piece)).await?;
+            piece.advance(written);
+        }
+        Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
@@ -51,26 +83,30 @@ impl Stream for Flushed {
         self.0.receive().await
     }
 
+    fn rest(&mut self) {
+        self.0.rest();
+    }
+
     async fn finish(&mut self) -> Result<()> {
         self.0.finish().await
     }
 }
 
 impl Opener for TokioYamux {
-    type Stream = Flushed;
+    type Stream = TokioYamuxStream;
 
     async fn open(&self) -> Result<Self::Stream> {
         let stream = self.0.clone().open_stream().await;
         let stream = stream.map_err(|error| error.to_string())?;
-        Ok(Flushed(IoStream::new(stream)))
+        Ok(TokioYamuxStream(IoStream::new(stream)))
     }
 }
 
 impl Accepter for TokioYamuxAccepter {
-    type Stream = Flushed;
+    type Stream = TokioYamuxStream;
 
     async fn accept(&mut self) -> Result<Self::Stream> {
         let stream = self.0.recv().await.ok_or("the session has ended")?;
-        Ok(Flushed(IoStream::new(stream)))
+        Ok(TokioYamuxStream(IoStream::new(stream)))
     }
 }

@@ -18,9 +18,10 @@ const WARM_UP: usize = 200;
 const ROUNDS: usize = 5000;
 /// Streams that send beside the echo.
 const LOAD_STREAMS: usize = 8;
-const LOADED_FOR: Duration = Duration::from_secs(2);
+const LOADED_FOR: Duration = Duration::from_millis(1500);
 /// What a link of tens of milliseconds needs for as many figures.
-const LOADED_ON_A_LINK: Duration = Duration::from_secs(8);
+const LOADED_ON_A_LINK: Duration = Duration::from_secs(6);
+const ALONE_FOR: Duration = Duration::from_secs(1);
 const SETTLING: Duration = Duration::from_millis(300);
 
 pub async fn idle<O: Opener, A: Accepter>(
@@ -28,8 +29,8 @@ pub async fn idle<O: Opener, A: Accepter>(
     mut accepter: A,
     pipe: Pipe,
 ) -> Result<Outcome> {
-    let rounds = if is_link(pipe) { 40 } else { ROUNDS };
-    let warm_up = if is_link(pipe) { 2 } else { WARM_UP };
+    let rounds = if pipe.is_link() { 40 } else { ROUNDS };
+    let warm_up = if pipe.is_link() { 2 } else { WARM_UP };
     let server = tokio::spawn(async move {
         let stream = accepter.accept().await?;
         tokio::join!(answer(stream), accepter.accept()).0
@@ -51,7 +52,7 @@ pub async fn loaded<O: Opener, A: Accepter>(
     mut accepter: A,
     pipe: Pipe,
 ) -> Result<Outcome> {
-    let duration = if is_link(pipe) {
+    let duration = if pipe.is_link() {
         LOADED_ON_A_LINK
     } else {
         LOADED_FOR
@@ -79,7 +80,7 @@ pub async fn loaded<O: Opener, A: Accepter>(
 
     // First without the echo, for what it costs the others.
     let (from, since) = (receivers.bytes(), Instant::now());
-    sleep(duration).await;
+    sleep(ALONE_FOR).await;
     let alone = mebibytes(receivers.bytes() - from) / since.elapsed().as_secs_f64();
 
     let (from, since) = (receivers.bytes(), Instant::now());
@@ -95,7 +96,7 @@ pub async fn loaded<O: Opener, A: Accepter>(
     server.abort();
     Ok(quantiles(times, "ms", 1e3)
         .with("MiB/s", beside)
-        .with("MiB/s alone", alone))
+        .with("load kept", beside / alone))
 }
 
 async fn ask(stream: &mut impl Stream) -> Result<Duration> {
@@ -128,10 +129,6 @@ async fn answer(mut stream: impl Stream) -> Result<()> {
         stream.send(Bytes::from_static(&MESSAGE)).await?;
         stream.flush().await?;
     }
-}
-
-fn is_link(pipe: Pipe) -> bool {
-    matches!(pipe, Pipe::Wan | Pipe::Relay)
 }
 
 fn quantiles(mut times: Vec<Duration>, unit: &str, scale: f64) -> Outcome {

@@ -1,4 +1,4 @@
-//! Allocations and idle memory.
+//! Allocations, copies and idle memory.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{PIECE_BYTES, bulk::Receivers, mebibytes, piece};
 use crate::{
-    Error, Result, allocations,
+    Error, Result, allocations, copies,
     measurement::Outcome,
     peer::{Accepter, Opener, Stream},
 };
@@ -26,6 +26,7 @@ pub async fn allocations<O: Opener, A: Accepter>(opener: O, accepter: A) -> Resu
     }
     let from = receivers.bytes();
     allocations::start();
+    copies::start();
     for _ in 0..pieces {
         stream.send(piece.clone()).await?;
     }
@@ -34,7 +35,12 @@ pub async fn allocations<O: Opener, A: Accepter>(opener: O, accepter: A) -> Resu
         sleep(Duration::from_millis(1)).await;
     }
     let count = allocations::count();
-    Ok(Outcome::default().with("/MiB", count.calls as f64 / mebibytes(BULK_BYTES)))
+    let copied = copies::bytes();
+    let sent = mebibytes(BULK_BYTES);
+    Ok(Outcome::default()
+        .with("/MiB", count.calls as f64 / sent)
+        .with("KiB/MiB", count.bytes as f64 / 1024.0 / sent)
+        .with("copied B/B", copied as f64 / BULK_BYTES as f64))
 }
 
 pub async fn idle_streams<O: Opener, A: Accepter>(opener: O, mut accepter: A) -> Result<Outcome> {
@@ -44,6 +50,10 @@ pub async fn idle_streams<O: Opener, A: Accepter>(opener: O, mut accepter: A) ->
         for index in 0..=IDLE_STREAMS {
             let mut stream = accepter.accept().await?;
             stream.receive().await?;
+            // Some peers count a stream as opened once its other end has sent something, and open only so many more.
+            stream.send(Bytes::from_static(b"!")).await?;
+            stream.flush().await?;
+            stream.rest();
             if index == 0 {
                 allocations::start();
             }
@@ -56,6 +66,8 @@ pub async fn idle_streams<O: Opener, A: Accepter>(opener: O, mut accepter: A) ->
         let mut stream = opener.open().await?;
         stream.send(Bytes::from_static(b"?")).await?;
         stream.flush().await?;
+        stream.receive().await?;
+        stream.rest();
         streams.push(stream);
         if index == 0 {
             sleep(Duration::from_millis(100)).await;

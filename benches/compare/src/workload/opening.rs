@@ -17,7 +17,7 @@ use crate::{
     peer::{Accepter, Opener, Stream},
 };
 
-const MEASURED: Duration = Duration::from_secs(2);
+const MEASURED: Duration = Duration::from_millis(1500);
 
 pub async fn run<O: Opener, A: Accepter>(
     opener: O,
