@@ -177,7 +177,8 @@ const SEND_BUDGET: u64 = 8 * 1024 * 1024;
 /// The longest frame that is taken and sent, header included: four TLS records.
 pub(super) const MAX_FRAME: usize = 64 * 1024;
 
-/// The longest frame while several streams have data: one TLS record, so that none waits long for another.
+/// The longest frame while several streams have data, unless the path is short: one TLS record, so that none waits long
+/// for another.
 pub(super) const SHARED_FRAME: usize = 16 * 1024;
 
 /// Metadata of a stream: a target's name and room for more, small enough to be kept for every unaccepted stream.

@@ -127,7 +127,7 @@ impl Allotment {
     }
 }
 
-/// The target below which a path of this machine only has more wake-ups, and above which it leaves the cache.
+/// Below this a path of this machine only has more wake-ups, above it what is under way leaves the cache.
 const SHORT_TARGET: u64 = 256 * 1024;
 
 /// The least that is ever aimed at: a few frames, 40 ms of the slowest path that is worth a tunnel.
@@ -157,7 +157,7 @@ const MOST_HEADROOM: Duration = Duration::from_millis(5);
 const HEADROOM_BYTES: u64 = 2 * SHARED_FRAME as u64;
 const MOST_FOR_FRAMES: Duration = Duration::from_millis(20);
 
-/// A target of less than this time of the path's rate would make a slow reader of a fast path.
+/// What is under way in so little time nobody minds.
 const SMALLEST_TIME: Duration = Duration::from_millis(5);
 
 /// What many streams may add to the target of a fast path, in time of its rate: 64 KiB each make fewer wake-ups.
@@ -223,6 +223,12 @@ impl InFlight {
     /// The share of a stream, until the next call of any other method.
     pub(super) fn allotment(&self) -> Allotment {
         self.allotment
+    }
+
+    /// Whether the peer is within this machine or rack.
+    pub(super) fn is_short(&self) -> bool {
+        let shortest = self.shortest.get();
+        shortest.is_some_and(|shortest| shortest < SHORT_PATH)
     }
 
     /// Bytes have arrived, of whatever kind.
@@ -411,11 +417,7 @@ impl InFlight {
             }
         };
         let share = target / weights;
-        let is_short = self
-            .shortest
-            .get()
-            .is_some_and(|shortest| shortest < SHORT_PATH);
-        let (advance, step) = if is_short {
+        let (advance, step) = if self.is_short() {
             (0, share / 4)
         } else {
             (share.min(ADVANCE), share / 8)
@@ -490,7 +492,7 @@ impl Activity {
         }
         *seen = self.round;
         let before = self.weights();
-        self.current += u32::from(weight.value());
+        self.current = self.current.saturating_add(weight.value().into());
         self.weights() != before
     }
 

@@ -238,7 +238,8 @@ impl Connection {
     }
 
     fn transmit_frame(&mut self, id: StreamId, batch: &mut Batch) {
-        let limit = if self.scheduler.is_alone() {
+        // On a short path nobody waits long for a frame: longer ones cost less.
+        let limit = if self.scheduler.is_alone() || self.in_flight.is_short() {
             MAX_FRAME
         } else {
             SHARED_FRAME
