@@ -56,6 +56,8 @@ pub(super) struct InFlight {
     /// Whether a sender lacked credit since the last round began.
     waited: bool,
     round: Option<Round>,
+    /// What the last rounds took.
+    recent: [Duration; STEADYING_ROUNDS],
     /// Looks at the path that are left to take before there is anything on it.
     first_looks: u32,
     next_round: Instant,
@@ -189,6 +191,9 @@ const FIRST_LOOKS: u32 = 3;
 
 const DRAIN_ROUNDS: u32 = 2;
 
+/// Radio links and busy machines hold single answers up.
+const STEADYING_ROUNDS: usize = 4;
+
 impl InFlight {
     /// A rule that never aims at more than `largest` bytes.
     pub(super) fn new(now: Instant, largest: u64) -> Self {
@@ -205,6 +210,7 @@ impl InFlight {
             queued_rounds: 0,
             waited: false,
             round: None,
+            recent: [Duration::MAX; STEADYING_ROUNDS],
             first_looks: FIRST_LOOKS,
             next_round: now,
             received_at_round: 0,
@@ -277,6 +283,8 @@ impl InFlight {
         self.first_looks = self.first_looks.saturating_sub(1);
         self.next_round = now + ROUND_PAUSE;
         self.received_at_round = self.received;
+        self.recent.rotate_right(1);
+        self.recent[0] = round_trip;
         let period = self.shortest.observe(now, round_trip);
         let Some(shortest) = self.shortest.get() else {
             return;
@@ -357,8 +365,10 @@ impl InFlight {
     }
 
     fn next_target(&mut self, seen: RoundSeen, headroom: Duration) -> u64 {
-        let is_calm = seen.queue() < headroom / 2;
-        let is_queued = seen.queue() > 2 * headroom;
+        let round_trip = self.steady_round_trip(seen);
+        let queue = round_trip.saturating_sub(seen.shortest);
+        let is_calm = queue < headroom / 2;
+        let is_queued = queue > 2 * headroom;
         self.calm_rounds = if is_calm { self.calm_rounds + 1 } else { 0 };
         // A queue that is left on purpose is not stubborn.
         let could_do_more = self.target > self.smallest_target();
@@ -367,7 +377,7 @@ impl InFlight {
         } else {
             0
         };
-        let wanted = scaled(self.target, seen.shortest + headroom, seen.round_trip);
+        let wanted = scaled(self.target, seen.shortest + headroom, round_trip);
         if wanted < self.target {
             let delivered = scaled(seen.received, seen.shortest, seen.round_trip);
             return wanted.max(delivered).min(self.target);
@@ -379,6 +389,15 @@ impl InFlight {
             return self.target * CALM_GROWTH_PERCENT / 100;
         }
         wanted.min(self.target * STEADY_GROWTH_PERCENT / 100)
+    }
+
+    /// The round trip without what only trembles: a queue shows in several rounds, or is as long as the path.
+    fn steady_round_trip(&self, seen: RoundSeen) -> Duration {
+        if seen.round_trip > 2 * seen.shortest {
+            return seen.round_trip;
+        }
+        let recent = self.recent.iter().copied();
+        recent.fold(seen.round_trip, Duration::min)
     }
 
     /// Keeps less under way than the path holds, so that the next but one round sees it empty.
