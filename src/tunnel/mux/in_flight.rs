@@ -21,7 +21,8 @@
 //! * In **startup** the target doubles while the round trip stays short.
 //! * In **steady** state `target × (shortest + headroom) / round trip` is the next target: it comes to rest where
 //!   bytes wait for just the headroom, whatever the rate is, and follows when the rate changes. It falls no lower than
-//!   what the round itself delivered, so that an old queue is not answered twice.
+//!   what the round itself delivered, so that an old queue is not answered twice. By how much round trips differ when
+//!   nothing changes is part of the headroom: a path that trembles (a radio link) is not taken for a full one.
 //! * A queue of our own may hide how short the path is. So after some seconds without a look at it the path is
 //!   **drained** for two rounds. The same is done when a queue stays though the target falls: then the path has become
 //!   longer, or the queue is somebody else's, and all that was known of it is learnt anew.
@@ -56,8 +57,10 @@ pub(super) struct InFlight {
     /// Whether a sender lacked credit since the last round began.
     waited: bool,
     round: Option<Round>,
-    /// What the last rounds took.
-    recent: [Duration; STEADYING_ROUNDS],
+    round_trip: Option<Duration>,
+    round_trip_before: Option<Duration>,
+    /// By how much one round trip differs from the next, on average.
+    trembling: Duration,
     /// Looks at the path that are left to take before there is anything on it.
     first_looks: u32,
     next_round: Instant,
@@ -150,9 +153,13 @@ const LONG_PATH: Duration = Duration::from_millis(10);
 
 /// The queue that is aimed at, as a part of the shortest round trip. It covers what the granularity of credit takes
 /// from the target.
-const HEADROOM_PART: u32 = 16;
+const HEADROOM_PART: u32 = 32;
+/// What is added to a promise, since a short train tells little exactly, and too little costs a gap right away.
+const PROMISE_PART: u32 = 16;
 /// Below this, the sample of a round trip is noise of schedulers.
 const LEAST_HEADROOM: Duration = Duration::from_micros(50);
+/// A path that trembles gets as much more, up to this part of the round trip: what looks like a queue may be none.
+const TREMBLING_PART: u32 = 4;
 /// What nobody feels.
 const MOST_HEADROOM: Duration = Duration::from_millis(5);
 /// On a slow path one frame is longer than all that: two of them fit.
@@ -175,8 +182,10 @@ const STEADY_GROWTH_PERCENT: u64 = 125;
 const CALM_ROUNDS: u32 = 3;
 const CALM_GROWTH_PERCENT: u64 = 150;
 
-/// After this many rounds a queue is not ours, or the path is longer than we think.
+/// After this many rounds a queue is not ours, or the path is longer than we think. Small ones are left to the next
+/// look at the path.
 const STUBBORN_ROUNDS: u32 = 4;
+const STUBBORN_PART: u32 = 4;
 
 /// A round of this part of the target is busy, whether its sender lacked credit or the path had no room.
 const BUSY_PART: u64 = 4;
@@ -190,9 +199,6 @@ const ROUND_PAUSE: Duration = Duration::from_millis(2);
 const FIRST_LOOKS: u32 = 3;
 
 const DRAIN_ROUNDS: u32 = 2;
-
-/// Radio links and busy machines hold single answers up.
-const STEADYING_ROUNDS: usize = 4;
 
 impl InFlight {
     /// A rule that never aims at more than `largest` bytes.
@@ -210,7 +216,9 @@ impl InFlight {
             queued_rounds: 0,
             waited: false,
             round: None,
-            recent: [Duration::MAX; STEADYING_ROUNDS],
+            round_trip: None,
+            round_trip_before: None,
+            trembling: Duration::ZERO,
             first_looks: FIRST_LOOKS,
             next_round: now,
             received_at_round: 0,
@@ -248,7 +256,8 @@ impl InFlight {
             && let Some(shortest) = self.shortest.get()
             && shortest >= SHORT_PATH
         {
-            let promised = rate.bytes_in(shortest + self.headroom(shortest));
+            let promised =
+                rate.bytes_in(shortest + self.headroom(shortest) + shortest / PROMISE_PART);
             self.target = self.target.max(promised).min(self.largest);
             self.allot();
         }
@@ -283,8 +292,10 @@ impl InFlight {
         self.first_looks = self.first_looks.saturating_sub(1);
         self.next_round = now + ROUND_PAUSE;
         self.received_at_round = self.received;
-        self.recent.rotate_right(1);
-        self.recent[0] = round_trip;
+        self.round_trip_before = self.round_trip.replace(round_trip);
+        if let Some(before) = self.round_trip_before {
+            self.trembling = (self.trembling * 7 + round_trip.abs_diff(before)) / 8;
+        }
         let period = self.shortest.observe(now, round_trip);
         let Some(shortest) = self.shortest.get() else {
             return;
@@ -365,10 +376,10 @@ impl InFlight {
     }
 
     fn next_target(&mut self, seen: RoundSeen, headroom: Duration) -> u64 {
-        let round_trip = self.steady_round_trip(seen);
-        let queue = round_trip.saturating_sub(seen.shortest);
-        let is_calm = queue < headroom / 2;
-        let is_queued = queue > 2 * headroom;
+        // One round is enough to stop growing, two are asked for to shrink: single answers may be held up.
+        let steady = self.steady_round_trip(seen);
+        let is_calm = seen.queue() < headroom / 2;
+        let is_queued = steady > seen.shortest + seen.shortest / STUBBORN_PART + 2 * headroom;
         self.calm_rounds = if is_calm { self.calm_rounds + 1 } else { 0 };
         // A queue that is left on purpose is not stubborn.
         let could_do_more = self.target > self.smallest_target();
@@ -377,18 +388,19 @@ impl InFlight {
         } else {
             0
         };
-        let wanted = scaled(self.target, seen.shortest + headroom, round_trip);
-        if wanted < self.target {
+        let smaller = scaled(self.target, seen.shortest + headroom, steady);
+        if smaller < self.target {
             let delivered = scaled(seen.received, seen.shortest, seen.round_trip);
-            return wanted.max(delivered).min(self.target);
+            return smaller.max(delivered).min(self.target);
         }
-        if !self.waited {
+        let larger = scaled(self.target, seen.shortest + headroom, seen.round_trip);
+        if !self.waited || larger < self.target {
             return self.target;
         }
         if self.calm_rounds > CALM_ROUNDS {
             return self.target * CALM_GROWTH_PERCENT / 100;
         }
-        wanted.min(self.target * STEADY_GROWTH_PERCENT / 100)
+        larger.min(self.target * STEADY_GROWTH_PERCENT / 100)
     }
 
     /// The round trip without what only trembles: a queue shows in several rounds, or is as long as the path.
@@ -396,8 +408,8 @@ impl InFlight {
         if seen.round_trip > 2 * seen.shortest {
             return seen.round_trip;
         }
-        let recent = self.recent.iter().copied();
-        recent.fold(seen.round_trip, Duration::min)
+        let before = self.round_trip_before.unwrap_or(Duration::MAX);
+        seen.round_trip.min(before)
     }
 
     /// Keeps less under way than the path holds, so that the next but one round sees it empty.
@@ -412,11 +424,8 @@ impl InFlight {
     /// How long bytes may wait on the path.
     fn headroom(&self, shortest: Duration) -> Duration {
         let part = (shortest / HEADROOM_PART).clamp(LEAST_HEADROOM, MOST_HEADROOM);
-        part + self
-            .highest
-            .get()
-            .time_for(HEADROOM_BYTES)
-            .min(MOST_FOR_FRAMES)
+        let frames = self.highest.get().time_for(HEADROOM_BYTES);
+        part + frames.min(MOST_FOR_FRAMES) + self.trembling.min(shortest / TREMBLING_PART)
     }
 
     fn smallest_target(&self) -> u64 {

@@ -383,7 +383,7 @@ fn a_long_path_is_full_and_short_with_many_streams() {
 
 #[test]
 fn a_relay_with_a_deep_buffer_stays_interactive() {
-    for streams in [1, 4] {
+    for streams in [1, 4, 8] {
         let mut simulation = Simulation::new(RELAY, streams);
         simulation.trace(milliseconds(3000), 15);
         let later = simulation.trace(milliseconds(30000), 27);
@@ -452,5 +452,5 @@ fn a_path_that_trembles_is_used_all_the_same() {
     let echo = simulation.echo(milliseconds(2000), milliseconds(20000));
     println!("trembling {later:.4} echo {echo:?}");
     // The queue and the trembling look alike: something is lost to caution.
-    assert!(later >= 0.8, "{later}");
+    assert!(later >= 0.6, "{later}");
 }
