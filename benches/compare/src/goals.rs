@@ -238,6 +238,14 @@ const GOALS: &[Goal] = &[
         AtMost(400.0),
         Number,
     ),
+    goal(
+        Pipe::Tcp,
+        1,
+        IdleStreams,
+        "busy kept",
+        AtLeast(0.97),
+        Number,
+    ),
     // Long paths.
     goal(
         Pipe::Wan,

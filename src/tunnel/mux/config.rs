@@ -72,8 +72,9 @@ impl Config {
 
     /// The most that all streams together may have under way or unread, in bytes.
     ///
-    /// Every stream keeps 16 KiB of its own, so that no stream stands still because of others: the budget is never
-    /// below 16 KiB for each stream that both sides may open.
+    /// Every stream keeps 16 KiB of its own, so that no stream stands still because of others, and seven sixteenths of the
+    /// budget are kept for those that need more: where very many streams may be open, the two together are above the
+    /// budget.
     #[must_use]
     pub fn with_receive_budget(mut self, bytes: u64) -> Self {
         self.receive_budget = bytes;

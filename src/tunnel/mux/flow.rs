@@ -7,7 +7,8 @@
 //! allots to the stream, less where many streams use the budget.
 
 use super::{
-    in_flight::{Allotment, InFlight, NEVER},
+    activity::RoundMark,
+    in_flight::{Allotment, InFlight},
     priority::Weight,
 };
 
@@ -90,8 +91,8 @@ pub(super) struct ReceiveWindow {
     consumed_at_grant: u64,
     weight: Weight,
     /// The round of measuring the path in which the stream was last seen to use what it has.
-    used_in_round: u32,
-    granted_in_round: u32,
+    used_in_round: RoundMark,
+    granted_in_round: RoundMark,
 }
 
 impl ReceiveWindow {
@@ -104,8 +105,8 @@ impl ReceiveWindow {
             largest,
             consumed_at_grant: 0,
             weight: Weight::default(),
-            used_in_round: NEVER,
-            granted_in_round: NEVER,
+            used_in_round: RoundMark::NEVER,
+            granted_in_round: RoundMark::NEVER,
         }
     }
 
@@ -172,11 +173,11 @@ impl ReceiveWindow {
     pub(super) fn report_use(&mut self, in_flight: &mut InFlight) {
         let allotment = in_flight.allotment();
         let used = self.consumed - self.consumed_at_grant;
-        let soon = allotment.is_recent(self.granted_in_round);
+        let soon = allotment.round.is_near(self.granted_in_round);
         if soon && used >= (self.held() / 4).min(allotment.step) {
             in_flight.handle_use(&mut self.used_in_round, self.weight);
         }
-        self.granted_in_round = allotment.round;
+        self.granted_in_round.put(allotment.round);
     }
 
     /// Raises the limit and returns it.
@@ -190,7 +191,7 @@ impl ReceiveWindow {
 
     fn next_limit(&self, budget: &SharedBudget, allotment: Allotment) -> u64 {
         let held = self.held();
-        let (allotted, ceiling) = if allotment.is_recent(self.used_in_round) {
+        let (allotted, ceiling) = if allotment.round.is_near(self.used_in_round) {
             let share = allotment
                 .share
                 .saturating_mul(u64::from(self.weight.value()));
@@ -241,7 +242,7 @@ impl SendWindow {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::activity::CurrentRound, *};
 
     const FLOOR: u64 = 16;
     /// The path sets no limit.
@@ -249,7 +250,7 @@ mod tests {
         share: u64::MAX,
         advance: u64::MAX,
         step: u64::MAX,
-        round: 1,
+        round: CurrentRound::FIRST,
     };
 
     #[test]
@@ -276,7 +277,7 @@ mod tests {
         for _ in 0..5 {
             let mut window = ReceiveWindow::new(FLOOR, 10_000);
             use_up(&mut window, &mut budget);
-            window.used_in_round = PLENTY.round;
+            window.used_in_round.put(PLENTY.round);
             // Again and again: nobody comes to more by asking often.
             for _ in 0..10 {
                 window.grant(&mut budget, PLENTY);
@@ -312,7 +313,7 @@ mod tests {
         let mut late = ReceiveWindow::new(FLOOR, 640);
         late.receive(FLOOR);
         late.consume(FLOOR / 4, &mut budget);
-        late.used_in_round = PLENTY.round;
+        late.used_in_round.put(PLENTY.round);
         assert!(late.is_credit_due(&budget, PLENTY));
         assert_eq!(late.grant(&mut budget, PLENTY), FLOOR / 4 + 640);
     }
@@ -321,7 +322,7 @@ mod tests {
     fn an_ended_stream_gives_everything_back() {
         let mut budget = SharedBudget::new(FLOOR, 80);
         let mut window = ReceiveWindow::new(FLOOR, 76);
-        window.used_in_round = PLENTY.round;
+        window.used_in_round.put(PLENTY.round);
         window.grant(&mut budget, PLENTY);
         window.receive(40);
         window.freeze(&mut budget);

@@ -5,16 +5,7 @@
 //! (its rate times its shortest round trip) and a little more, so that the path never runs dry. Nobody tells either
 //! number, so they are measured, in rounds: a round is a PING and its PONG while data comes in.
 //!
-//! ```text
-//!  round trip                                       target
-//!     │            ╱  every byte more only waits      │  startup: doubles in every round, or jumps to what the
-//!     │           ╱                                   │  spacing of the first bytes promises
-//!     │          ╱                                    │        ╭─╮ the first queue ends it
-//!     │       ▲ ╱ ◄── kept here: shortest + headroom  │       ╱  ╰────────╮    ╭──── steady
-//!     │────────╱                                      │      ╱            ╰─╮╭─╯ drained for two rounds, after
-//!     │ shortest                                      │  ╭───╯              ╰╯   some seconds without a look
-//!     └──────────────── bytes under way               └──────────────────────────── time
-//! ```
+//! The documentation of [`mux`](super) has the picture.
 //!
 //! * The sender says when credit was all that it lacked (the flag WAITING of DATA). A round without that, and with
 //!   little received, says nothing about the target: there was no more to send.
@@ -33,6 +24,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    activity::{Activity, CurrentRound, RoundMark},
     config::{RECEIVE_FLOOR, SHARED_FRAME},
     path::{HighestRate, Period, Rate, ShortestRoundTrip, Train},
     priority::Weight,
@@ -121,15 +113,7 @@ pub(super) struct Allotment {
     pub(super) advance: u64,
     /// More credit than this is worth a frame, even if it is little of the window.
     pub(super) step: u64,
-    /// The present one.
-    pub(super) round: u32,
-}
-
-impl Allotment {
-    /// Whether `round` is now or not long ago.
-    pub(super) fn is_recent(self, round: u32) -> bool {
-        round != NEVER && self.round.wrapping_sub(round) <= RECENT_ROUNDS as u32
-    }
+    pub(super) round: CurrentRound,
 }
 
 /// Below this a path of this machine only has more wake-ups, above it what is under way leaves the cache.
@@ -222,12 +206,12 @@ impl InFlight {
             first_looks: FIRST_LOOKS,
             next_round: now,
             received_at_round: 0,
-            activity: Activity::default(),
+            activity: Activity::new(),
             allotment: Allotment {
                 share: 0,
                 advance: 0,
                 step: 0,
-                round: FIRST_ROUND,
+                round: CurrentRound::FIRST,
             },
         };
         new.allot();
@@ -325,7 +309,7 @@ impl InFlight {
     }
 
     /// A stream of `weight` has used what it was granted; `seen` is what this left in it the last time.
-    pub(super) fn handle_use(&mut self, seen: &mut u32, weight: Weight) {
+    pub(super) fn handle_use(&mut self, seen: &mut RoundMark, weight: Weight) {
         if self.activity.count(seen, weight) {
             self.allot();
         }
@@ -454,7 +438,7 @@ impl InFlight {
             share,
             advance,
             step: step.clamp(RECEIVE_FLOOR, LARGEST_STEP),
-            round: self.activity.round,
+            round: self.activity.round(),
         };
     }
 }
@@ -476,58 +460,4 @@ fn seed(shortest: Duration) -> u64 {
 fn scaled(value: u64, numerator: Duration, denominator: Duration) -> u64 {
     let scaled = u128::from(value) * numerator.as_nanos() / denominator.as_nanos().max(1);
     u64::try_from(scaled).unwrap_or(u64::MAX)
-}
-
-/// The weights of the streams that use what they are granted.
-#[derive(Debug)]
-struct Activity {
-    /// Counted up with each round; a stream that was counted in it holds the same number.
-    round: u32,
-    current: u32,
-    recent: [u32; RECENT_ROUNDS],
-}
-
-/// What a new stream holds in place of a round.
-pub(super) const NEVER: u32 = 0;
-const FIRST_ROUND: u32 = NEVER + 1;
-
-/// A round may miss a stream or two that are busy.
-const RECENT_ROUNDS: usize = 3;
-
-impl Default for Activity {
-    fn default() -> Self {
-        Self {
-            round: FIRST_ROUND,
-            current: 0,
-            recent: [0; RECENT_ROUNDS],
-        }
-    }
-}
-
-impl Activity {
-    /// At least 1.
-    fn weights(&self) -> u32 {
-        self.recent
-            .iter()
-            .fold(self.current, |most, weights| most.max(*weights))
-            .max(1)
-    }
-
-    /// Whether that changes [`weights`](Self::weights).
-    fn count(&mut self, seen: &mut u32, weight: Weight) -> bool {
-        if *seen == self.round {
-            return false;
-        }
-        *seen = self.round;
-        let before = self.weights();
-        self.current = self.current.saturating_add(weight.value().into());
-        self.weights() != before
-    }
-
-    fn end_round(&mut self) {
-        self.recent.rotate_right(1);
-        self.recent[0] = self.current;
-        self.current = 0;
-        self.round = self.round.checked_add(1).unwrap_or(FIRST_ROUND);
-    }
 }

@@ -26,12 +26,13 @@ pub(super) struct Limits {
 impl Limits {
     /// The most that the receive side ever grants.
     pub(super) fn effective_receive_budget(&self) -> u64 {
-        self.receive_budget.max(self.floors(RECEIVE_FLOOR))
+        self.floors(RECEIVE_FLOOR) + self.receive_pool()
     }
 
-    /// What is left for growth once every stream has its floor.
+    /// What is left for growth once every stream has its floor: nearly half of the budget at least, however many streams
+    /// there may be. Most of those are idle, and must not slow the others down.
     pub(super) fn receive_pool(&self) -> u64 {
-        self.effective_receive_budget() - self.floors(RECEIVE_FLOOR)
+        pool(self.receive_budget, self.floors(RECEIVE_FLOOR))
     }
 
     /// The most that is ever aimed at for all streams together: what one may have of the pool.
@@ -40,7 +41,7 @@ impl Limits {
     }
 
     pub(super) fn send_pool(&self) -> u64 {
-        self.send_budget.saturating_sub(self.floors(SEND_FLOOR))
+        pool(self.send_budget, self.floors(SEND_FLOOR))
     }
 
     /// How many slices of receive blocks may wait unread: each pins at most one block.
@@ -62,4 +63,8 @@ impl Limits {
     fn floors(&self, floor: u64) -> u64 {
         (self.max_streams + self.max_opened) as u64 * floor
     }
+}
+
+fn pool(budget: u64, floors: u64) -> u64 {
+    budget.saturating_sub(floors).max(budget / 16 * 7)
 }

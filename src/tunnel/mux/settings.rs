@@ -24,6 +24,9 @@ pub(super) struct Settings {
     pub(super) features: u64,
 }
 
+/// Features that who does not know them must refuse; the others he may leave alone.
+const REQUIRED_FEATURES: u64 = !0 << 32;
+
 impl Settings {
     pub(super) const LENGTH: usize = 24;
 
@@ -62,8 +65,10 @@ impl Settings {
         if settings.version != VERSION {
             return Err(Violation::Version(settings.version));
         }
-        if settings.features >> 32 != 0 {
-            return Err(Violation::RequiredFeatures(settings.features >> 32));
+        if settings.features & REQUIRED_FEATURES != 0 {
+            return Err(Violation::RequiredFeatures(
+                settings.features & REQUIRED_FEATURES,
+            ));
         }
         let lowest = [
             (
@@ -124,7 +129,7 @@ mod tests {
             features: 1 << 40,
             ..Settings::INITIAL
         };
-        assert_eq!(decode(required), Err(Violation::RequiredFeatures(1 << 8)));
+        assert_eq!(decode(required), Err(Violation::RequiredFeatures(1 << 40)));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Queues {
 
 pub const DEFAULT: Queues = Queues::new(1024, 1024);
 
-/// The best of what was tried on a short path. The second also counts streams that are not accepted yet.
+/// Short, so that little is under way. The second also counts streams that are not accepted yet.
 pub const CAPPED: Queues = Queues::new(4, 16);
 
 impl Queues {

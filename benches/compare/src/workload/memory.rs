@@ -1,6 +1,6 @@
 //! Allocations, copies and idle memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::time::sleep;
@@ -14,6 +14,9 @@ use crate::{
 
 const BULK_BYTES: u64 = 256 << 20;
 const IDLE_STREAMS: usize = 10_000;
+/// Through one stream, beside those and without them.
+const BUSY_BYTES: usize = 64 << 20;
+const BUSY_TURNS: usize = 5;
 
 pub async fn allocations<O: Opener, A: Accepter>(opener: O, accepter: A) -> Result<Outcome> {
     let receivers = Receivers::start(accepter, 1);
@@ -73,10 +76,49 @@ pub async fn idle_streams<O: Opener, A: Accepter>(opener: O, mut accepter: A) ->
             sleep(Duration::from_millis(100)).await;
         }
     }
-    let kept = accepting.await??;
+    let (mut accepted, accepter) = accepting.await??;
     sleep(Duration::from_millis(200)).await;
     let count = allocations::count();
     let each = count.live as f64 / IDLE_STREAMS as f64 / 2.0;
-    drop((streams, kept));
-    Ok(Outcome::default().with("bytes a stream and end", each))
+
+    // The first of them, busy beside all the others, and then alone.
+    let (mut near, mut far) = (streams.remove(0), accepted.remove(0));
+    let beside = fastest(&mut near, &mut far).await?;
+    drop((streams, accepted));
+    sleep(Duration::from_millis(500)).await;
+    let alone = fastest(&mut near, &mut far).await?;
+    drop(accepter);
+    Ok(Outcome::default()
+        .with("bytes a stream and end", each)
+        .with("busy kept", alone.as_secs_f64() / beside.as_secs_f64()))
+}
+
+/// The shortest time of a few in which the stream carries [`BUSY_BYTES`].
+async fn fastest<S: Stream>(near: &mut S, far: &mut impl Stream) -> Result<Duration> {
+    let piece = piece();
+    let mut fastest = Duration::MAX;
+    for _ in 0..BUSY_TURNS {
+        let begin = Instant::now();
+        let sending = async {
+            for _ in 0..BUSY_BYTES / PIECE_BYTES {
+                near.send(piece.clone()).await?;
+            }
+            near.flush().await
+        };
+        let receiving = async {
+            let mut missing = BUSY_BYTES;
+            while missing > 0 {
+                match far.receive().await? {
+                    0 => return Err("the busy stream has ended".into()),
+                    received => missing -= received,
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let (sent, received) = tokio::join!(sending, receiving);
+        sent?;
+        received?;
+        fastest = fastest.min(begin.elapsed());
+    }
+    Ok(fastest)
 }
