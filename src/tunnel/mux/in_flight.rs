@@ -124,7 +124,7 @@ const SMALLEST_TARGET: u64 = 64 * 1024;
 
 /// The first target on a path of some ten milliseconds: at a gigabit it is just enough to see the rate of the path
 /// while it arrives; at 14 Mbit/s it waits for half a second, once.
-const LONG_SEED: u64 = 1024 * 1024;
+const LONG_SEED: u64 = 1280 * 1024;
 
 /// The first target in between.
 const MIDDLE_SEED: u64 = 512 * 1024;
@@ -157,8 +157,9 @@ const SMALLEST_TIME: Duration = Duration::from_millis(5);
 const SPREAD_TIME: Duration = Duration::from_micros(250);
 const SPREAD_BYTES: u64 = 64 * 1024;
 
-/// Granted ahead to each new stream of a long path: an ordinary list comes without waiting for credit.
-const ADVANCE: u64 = 256 * 1024;
+/// Granted ahead to each new stream of a long path: an ordinary list comes without waiting for credit, and eight of them
+/// make no long queue on a relay.
+const ADVANCE: u64 = 128 * 1024;
 
 /// Growth in one round of steady state.
 const STEADY_GROWTH_PERCENT: u64 = 125;
@@ -277,13 +278,16 @@ impl InFlight {
         self.next_round = now + ROUND_PAUSE;
         self.received_at_round = self.received;
         self.round_trip_before = self.round_trip.replace(round_trip);
-        if let Some(before) = self.round_trip_before {
-            self.trembling = (self.trembling * 7 + round_trip.abs_diff(before)) / 8;
-        }
         let period = self.shortest.observe(now, round_trip);
         let Some(shortest) = self.shortest.get() else {
             return;
         };
+        // A queue that comes or goes is no trembling.
+        if let Some(before) = self.round_trip_before
+            && round_trip.max(before) <= 2 * shortest
+        {
+            self.trembling = (self.trembling * 7 + round_trip.abs_diff(before)) / 8;
+        }
         if let Some(rate) = Rate::of(received, round_trip)
             && received >= ROUND_BYTES
         {
@@ -339,7 +343,7 @@ impl InFlight {
         }
         let headroom = self.headroom(seen.shortest);
         if self.phase == Phase::Startup {
-            if seen.queue() <= headroom {
+            if seen.queue() <= headroom / 2 {
                 if self.waited {
                     self.target = (2 * self.target).min(self.largest);
                 }
