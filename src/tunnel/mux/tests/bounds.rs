@@ -177,11 +177,11 @@ fn a_queue_of_tiny_chunks_holds_no_slice_for_each() {
 
 #[test]
 fn slices_that_pin_blocks_are_bounded() {
-    let budget = 2 * 16 * 16 * 1024;
     let config = Config::default()
         .with_max_streams(16)
         .with_max_opened(16)
-        .with_receive_budget(budget);
+        .with_receive_budget(2 * 16 * 16 * 1024);
+    let budget = config.limits(Role::Server).effective_receive_budget();
     let mut server = Scripted::new(Role::Server, config);
     server.feed(&hello(Settings::INITIAL));
     for index in 0..16 {

@@ -58,7 +58,7 @@ const RADIO: Way = Way {
     bytes_per_second: GIGABIT / 10.0,
     delay: Duration::from_millis(15),
     buffer: 1 << 20,
-    jitter: Duration::from_millis(10),
+    jitter: Duration::from_millis(5),
 };
 
 struct Lane {
@@ -452,5 +452,5 @@ fn a_path_that_trembles_is_used_all_the_same() {
     let echo = simulation.echo(milliseconds(2000), milliseconds(20000));
     println!("trembling {later:.4} echo {echo:?}");
     // The queue and the trembling look alike: something is lost to caution.
-    assert!(later >= 0.6, "{later}");
+    assert!(later >= 0.9, "{later}");
 }

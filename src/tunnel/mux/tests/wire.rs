@@ -115,8 +115,8 @@ fn opening_costs_one_frame_and_no_round_trip() {
     let expected = [
         // DATA with OPEN on stream 1: metadata "api", then "hi"
         0, 0, 7, 0x11, 0, 0, 0, 1, 0, 3, b'a', b'p', b'i', b'h', b'i',
-        // CREDIT: 256 KiB
-        0, 0, 8, 0x20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 4, 0, 0,
+        // CREDIT: 128 KiB
+        0, 0, 8, 0x20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 0,
     ];
     assert_eq!(client.sent(), expected);
 }
@@ -131,7 +131,7 @@ fn an_echo_with_all_its_frames() {
     assert_eq!((stream.value(), &metadata[..]), (1, &b"echo"[..]));
     let credit = control(Frame::Credit {
         stream,
-        limit: 256 * 1024,
+        limit: 128 * 1024,
     });
     assert_eq!(server.sent(), credit);
     let Poll::Ready(Ok(Some(bytes))) = server.connection.read(stream, 100) else {
