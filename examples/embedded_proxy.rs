@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         receipts: HashMap::new(),
     };
     let mut states = clusters.proxy.states();
-    tokio::spawn(async move {
+    let telling = tokio::spawn(async move {
         while let Some(change) = states.next().await {
             eprintln!("{change:?}");
         }
@@ -54,7 +54,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             Err(error) => println!("failed: {line}: {error}"),
         }
     }
-    clusters.end().await
+    clusters.end().await?;
+    // The stream of changes ends with the proxy; all that happened is told first.
+    telling.await?;
+    Ok(())
 }
 
 struct Clusters {
