@@ -70,7 +70,7 @@ pub(super) fn rendezvous_address(
     }
     address.push('?');
     if !user_query.is_empty() {
-        address.push_str(user_query);
+        address.extend(utf8_percent_encode(user_query, QUERY_ESCAPES));
         address.push('&');
     }
     address.push_str("sb-hc-action=");
@@ -117,6 +117,10 @@ fn wire_name(name: &HeaderName) -> String {
 /// Microsoft's .NET listener receives control messages in a buffer of 64 KiB.
 pub(super) const MAX_MESSAGE: usize = 60 * 1024;
 
+/// What a path may hold and a query may not: the query of a sender may have stood in its path, behind an encoded question
+/// mark.
+const QUERY_ESCAPES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+
 /// What would end a path, or is no text.
 const PATH_ESCAPES: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -144,6 +148,15 @@ mod tests {
             headers,
             remote: "192.0.2.1:62917".parse().unwrap(),
         }
+    }
+
+    #[test]
+    fn a_query_that_stood_in_a_path_is_one_in_the_address() {
+        let address = rendezvous_address("wss://h", "a", "", "q=\"<é>\"&r=%20", "accept", "1");
+        assert_eq!(
+            address,
+            "wss://h/$hc/a?q=%22%3C%C3%A9%3E%22&r=%20&sb-hc-action=accept&sb-hc-id=1"
+        );
     }
 
     #[test]
