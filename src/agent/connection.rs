@@ -33,12 +33,11 @@ use super::{
     record,
     request_head::{self, Head, MAX_FIELDS, MAX_HEAD, RequestHead},
     response_headers,
-    rewind::Rewind,
     stall::{StallClock, Timed},
     status::Refusal,
     upgrade::UpgradeProtocol,
 };
-use crate::tunnel;
+use crate::tunnel::{self, Rewind};
 
 /// How long a request's head may take to arrive. A slow link needs a second; who needs longer is holding a place.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);

@@ -44,7 +44,6 @@ mod redirects;
 mod request_head;
 mod request_headers;
 mod response_headers;
-mod rewind;
 mod serve;
 mod stall;
 mod status;

@@ -21,6 +21,7 @@ mod direct;
 mod kube_client;
 mod refusal;
 mod relay;
+mod rewind;
 mod server;
 #[cfg(any(feature = "agent", feature = "proxy"))]
 mod splice;
@@ -41,6 +42,7 @@ pub use direct::DirectTunnel;
 pub use kube_client::kube_client;
 pub use refusal::Refusal;
 pub use relay::RelayTunnel;
+pub(crate) use rewind::Rewind;
 pub use server::{IncomingTunnelStream, TunnelServer};
 #[cfg(test)]
 pub(crate) use splice::LINGER_LIMIT;

@@ -15,7 +15,7 @@ use super::{
     BridgePort,
     preamble::{Mode, Progress, Refusal, ReplyDecoder, hello},
     shared::Shared,
-    stream::Prefixed,
+    stream::put_back,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -115,7 +115,7 @@ impl Line {
             .await
             .unwrap_or_else(|_| Err(Failure::Lost(reply_timeout(peer))))?;
         self.shared.measured(asked.elapsed());
-        let io = Prefixed::wrap(first, io);
+        let io = put_back(first, io);
         match self.tls.as_ref().filter(|tls| tls.port == *port) {
             None => Ok(io),
             Some(tls) => {

@@ -6,12 +6,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::shared::Lease;
-use crate::tunnel::stream::BytePipe;
+use crate::tunnel::{Rewind, stream::BytePipe};
 
 pub(super) struct BridgeStream {
     io: Box<dyn BytePipe>,
@@ -113,65 +113,11 @@ impl AsyncWrite for BridgeStream {
     }
 }
 
-/// A pipe behind bytes that were read from it already.
-pub(super) struct Prefixed {
-    first: Bytes,
-    io: Box<dyn BytePipe>,
-}
-
-impl Prefixed {
-    /// `io` itself where there are no such bytes.
-    pub(super) fn wrap(first: Bytes, io: Box<dyn BytePipe>) -> Box<dyn BytePipe> {
-        if first.is_empty() {
-            io
-        } else {
-            Box::new(Self { first, io })
-        }
-    }
-}
-
-impl AsyncRead for Prefixed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
-        }
-        let count = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first[..count]);
-        self.first.advance(count);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Prefixed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+/// `io` with bytes put back that were read from it already.
+pub(super) fn put_back(first: Bytes, io: Box<dyn BytePipe>) -> Box<dyn BytePipe> {
+    if first.is_empty() {
+        io
+    } else {
+        Box::new(Rewind::new(first, io))
     }
 }

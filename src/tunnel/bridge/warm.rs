@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{BridgePort, line::Line, lock, stream::Prefixed};
+use super::{BridgePort, line::Line, lock, stream::put_back};
 use crate::{
     net::{Backoff, random_jitter},
     tunnel::stream::BytePipe,
@@ -92,7 +92,7 @@ impl Warm {
         let mut cx = Context::from_waker(Waker::noop());
         while let Some(mut idle) = inner.idle.pop_front() {
             if now < idle.born + self.max_age && idle.poll_end(&mut cx).is_pending() {
-                return Some(Prefixed::wrap(idle.first.freeze(), idle.io));
+                return Some(put_back(idle.first.freeze(), idle.io));
             }
         }
         None
