@@ -1,12 +1,15 @@
 //! [`Fields`]: what a kubeconfig holds beyond what this crate knows, kept as it was and in its order.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, SeqAccess, Visitor},
     ser::{SerializeMap, SerializeSeq},
 };
+
+/// Why a mapping is refused of which two keys are the same.
+pub(super) const KEY_IS_THERE_TWICE: &str = "a key is there twice";
 
 /// The members of a mapping that this crate does not know, in the order of the file.
 ///
@@ -236,9 +239,16 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
+/// The parser tells keys apart that are the same text for us, such as `8080` and `"8080"`, or keys with different tags.
 fn mapping_members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<(String, Value)>, A::Error> {
+    use serde::de::Error;
+
     let mut members = Vec::new();
+    let mut names = HashSet::new();
     while let Some((Key(name), value)) = map.next_entry()? {
+        if !names.insert(name.clone()) {
+            return Err(A::Error::custom(KEY_IS_THERE_TWICE));
+        }
         members.push((name, value));
     }
     Ok(members)

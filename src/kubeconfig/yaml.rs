@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Kubeconfig, value::Value};
+use super::{
+    Kubeconfig,
+    value::{KEY_IS_THERE_TWICE, Value},
+};
 use crate::{Error, ErrorKind, Result};
 
 /// More than ten thousand clusters. What is larger is not a kubeconfig, and is not read into memory.
@@ -79,7 +82,8 @@ fn hint(error: &serde_saphyr::Error) -> String {
     use serde_saphyr::Error as Yaml;
 
     match error.without_snippet() {
-        Yaml::DuplicateMappingKey { .. } => ": a key is there twice".to_owned(),
+        Yaml::DuplicateMappingKey { .. } => format!(": {KEY_IS_THERE_TWICE}"),
+        Yaml::Message { msg, .. } if msg == KEY_IS_THERE_TWICE => format!(": {KEY_IS_THERE_TWICE}"),
         Yaml::MultipleDocuments { .. } => ": there is more than one document".to_owned(),
         Yaml::SerdeMissingField { field, .. } => format!(": '{field}' is missing"),
         Yaml::SerdeInvalidType { expected, .. } | Yaml::SerdeInvalidValue { expected, .. } => {

@@ -135,6 +135,10 @@ fn bad_texts_give_the_place_and_never_the_content() {
         ("hush", "a text instead of a mapping"),
         ("- hush", "a list instead of a mapping"),
         ("kind: hush\nkind: hush\n", "a key is there twice"),
+        // Keys that differ for the parser and are the same text for us.
+        ("!one hush: 1\n!two hush: 2\n", "a key is there twice"),
+        ("hush: {8080: 1, '8080': 2}\n", "a key is there twice"),
+        ("hush: {null: 1, 'null': 2}\n", "a key is there twice"),
         ("a: 1\n---\nhush: 2\n", "more than one document"),
         (
             "users: [{name: a, user: {token: hush\u{7}\"\n",
