@@ -209,10 +209,11 @@ impl End {
     }
 }
 
-/// Lets other tasks write before a batch is filled.
+/// Lets other tasks write and read before a batch is filled.
 ///
-/// A runtime with several workers runs the driver right behind the first task that has written: each would have a write
-/// to the transport of its own. So the driver goes to the end of the queue once, for as long as that makes batches longer.
+/// A runtime with several workers runs the driver right behind the first task that has written, or read and so has
+/// credit to give: each would have a write to the transport of its own. So the driver goes to the end of the queue once,
+/// for as long as that makes batches longer.
 #[derive(Debug)]
 struct Gathering {
     /// Streams that had something to send when it began to wait.

@@ -108,10 +108,11 @@ impl Connection {
         }
     }
 
-    /// How many streams have data to send.
+    /// How many streams have something to send: control frames, such as credit for what was read, or data.
     pub(in super::super) fn ready_streams(&self) -> usize {
         let scheduler = &self.scheduler;
         [
+            &scheduler.control,
             &scheduler.opening,
             &scheduler.sparse,
             &scheduler.bulk,
