@@ -153,9 +153,13 @@ const MOST_FOR_FRAMES: Duration = Duration::from_millis(20);
 /// What is under way in so little time nobody minds.
 const SMALLEST_TIME: Duration = Duration::from_millis(5);
 
-/// What many streams may add to the target of a fast path, in time of its rate: 64 KiB each make fewer wake-ups.
+/// What may be added to the target of a fast path, in time of its rate.
 const SPREAD_TIME: Duration = Duration::from_micros(250);
+/// Of many streams: 64 KiB each make fewer wake-ups.
 const SPREAD_BYTES: u64 = 64 * 1024;
+/// Of few: one side fills and encrypts the next batch while the other is busy with the last one. With a single batch
+/// they would take turns, and that looks like a path on which bytes wait.
+const OVERLAP_BYTES: u64 = 512 * 1024;
 
 /// Granted ahead to each new stream of a long path: an ordinary list comes without waiting for credit, and eight of them
 /// make no long queue on a relay.
@@ -428,8 +432,8 @@ impl InFlight {
         let target = match self.phase {
             Phase::Draining { .. } => self.drained.min(self.target),
             _ => {
-                let spread = (weights * SPREAD_BYTES).min(rate.bytes_in(SPREAD_TIME));
-                self.target.max(spread)
+                let spread = (weights * SPREAD_BYTES).max(OVERLAP_BYTES);
+                self.target.max(spread.min(rate.bytes_in(SPREAD_TIME)))
             }
         };
         let share = target / weights;

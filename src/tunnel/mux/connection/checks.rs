@@ -170,6 +170,11 @@ impl Connection {
         self.in_flight.target()
     }
 
+    /// What a stream may have of it.
+    pub(in super::super) fn in_flight_share(&self) -> u64 {
+        self.in_flight.allotment().share
+    }
+
     pub(in super::super) fn pinned(&self) -> usize {
         self.pinned
     }

@@ -440,6 +440,8 @@ fn a_short_path_keeps_little_under_way() {
         let later = simulation.trace(milliseconds(60), 10);
         println!("later {later:.4}");
         assert!(simulation.server.in_flight_target() <= 1 << 20);
+        // Two batches: one is filled while the other is read.
+        assert!(simulation.server.in_flight_share() * streams as u64 >= 512 << 10);
         assert!(later >= 0.9, "{later}");
     }
 }
