@@ -109,14 +109,14 @@ impl Connection {
             return Poll::Ready(Err(StreamFailure::EndedHere));
         };
         let receive = &mut entry.receive;
-        let pinned = receive.queue.moved_slices();
-        if let Some(bytes) = receive.queue.pop(limit) {
-            self.pinned -= pinned - receive.queue.moved_slices();
+        let before = receive.unread.charge();
+        if let Some(popped) = receive.unread.pop(limit) {
+            self.memory.change(before, receive.unread.charge());
             receive
                 .window
-                .consume(bytes.len() as u64, &mut self.receive_budget);
+                .consume(popped.credit as u64, &mut self.receive_budget);
             self.update_credit(id);
-            return Poll::Ready(Ok(Some(bytes)));
+            return Poll::Ready(Ok(Some(popped.bytes)));
         }
         match receive.state {
             ReceiveState::Finished => Poll::Ready(Ok(None)),
