@@ -8,7 +8,6 @@ use super::{
         id::StreamId,
         schedule::Lane,
         state::{ReceiveState, SendState},
-        unread::Unread,
     },
     Connection,
 };
@@ -188,8 +187,11 @@ impl Connection {
     /// Memory of copied bytes that wait to be read.
     pub(in super::super) fn copied(&self) -> usize {
         let unread = self.streams.values().map(|entry| &entry.receive.unread);
-        let found = unread.map(Unread::recount);
-        found.map(|found| found.charge - found.pinned_charge).sum()
+        let copied = unread.map(|unread| {
+            let found = unread.recount();
+            found.charge - found.pinned_charge
+        });
+        copied.sum()
     }
 
     /// How much the peer may have sent on a stream since it began.

@@ -209,7 +209,7 @@ impl Filling {
         Self {
             server,
             sent: vec![0; streams as usize],
-            block: Vec::new(),
+            block: Vec::with_capacity(RECEIVE_BLOCK),
             alive: Arc::default(),
             highest: 0,
         }
@@ -254,7 +254,7 @@ impl Filling {
 
     fn deliver(&mut self) {
         let block = Block {
-            bytes: std::mem::take(&mut self.block),
+            bytes: std::mem::replace(&mut self.block, Vec::with_capacity(RECEIVE_BLOCK)),
             _alive: Arc::clone(&self.alive),
         };
         let connection = &mut self.server.connection;
