@@ -27,7 +27,7 @@ impl Connection {
         if let Some((error, _)) = self.ended() {
             return Poll::Ready(Err(session_ended(error)));
         }
-        if self.is_going_away() {
+        if self.opens_nothing() {
             return Poll::Ready(Err(Error::new(
                 ErrorKind::Closed,
                 "the tunnel session is going away and takes no new streams",
@@ -255,7 +255,8 @@ impl Connection {
         self.offer_streams();
     }
 
-    /// Asks the peer to open nothing new, and takes what it opens before it has heard of that.
+    /// Asks the peer to open nothing new, and takes what it opens before it has heard of that. This side opens nothing new
+    /// either.
     pub(in super::super) fn announce_go_away(&mut self, text: &str) {
         if self.leave_notice.is_some() || self.local_leave.is_some() || self.is_closing() {
             return;
@@ -264,6 +265,7 @@ impl Connection {
             reason: reason(text),
             sent: false,
         });
+        self.wake_opener();
     }
 
     /// No new streams either way; the session ends with its last stream.

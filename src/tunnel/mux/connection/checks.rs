@@ -142,7 +142,7 @@ impl Connection {
         stands(&self.scheduler.background, Lane::Background);
         let in_control = self.streams.values().filter(|entry| entry.in_control);
         assert_eq!(in_control.count(), self.scheduler.control.len());
-        assert!(!self.local.opener_waits || !(self.can_open() || self.is_going_away()));
+        assert!(!self.local.opener_waits || !(self.can_open() || self.opens_nothing()));
         assert!(!self.remote.acceptor_waits || self.remote.unaccepted.is_empty());
         // Who has used up what it was told it may open hears of more, if there is more.
         let left = self.remote.allowed - self.remote.opened;

@@ -222,7 +222,7 @@ impl Connection {
                 Ending::Failed,
                 None,
             );
-        } else if (self.is_going_away() || self.leave_notice.is_some()) && self.live == 0 {
+        } else if self.opens_nothing() && self.live == 0 {
             self.end(drained(), Ending::Clean, None);
         } else {
             self.end(
@@ -285,6 +285,12 @@ impl Connection {
     /// Whether one of the sides has said that it takes no new streams.
     pub(super) fn is_going_away(&self) -> bool {
         self.local_leave.is_some() || self.peer_leave.is_some()
+    }
+
+    /// Whether this side must not open streams any more. After an announcement of its own: a peer that has none may end the
+    /// session as soon as it hears of that, and with it a stream that comes then.
+    fn opens_nothing(&self) -> bool {
+        self.is_going_away() || self.leave_notice.is_some()
     }
 
     pub(super) fn is_closing(&self) -> bool {
