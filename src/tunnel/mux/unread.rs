@@ -64,11 +64,13 @@ enum Origin {
 }
 
 impl Unread {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// How many bytes of memory are kept.
+    #[inline]
     pub(super) fn charge(&self) -> usize {
         self.charge
     }
@@ -79,6 +81,7 @@ impl Unread {
     }
 
     /// Takes a slice as it is. It pins `block` bytes.
+    #[inline]
     pub(super) fn push(&mut self, bytes: Bytes, block: usize) {
         if bytes.is_empty() {
             return;
@@ -119,7 +122,7 @@ impl Unread {
         let before = tail.capacity();
         let needed = tail.len() + bytes.len();
         if before < needed {
-            let wanted = (2 * before).clamp(SMALLEST_BUFFER, BUFFER_LENGTH);
+            let wanted = (GROWTH * before).clamp(SMALLEST_BUFFER, BUFFER_LENGTH);
             let wanted = wanted.min(needed.saturating_add(expected)).max(needed);
             tail.reserve_exact(wanted - tail.len());
         }
@@ -135,6 +138,7 @@ impl Unread {
     }
 
     /// The next slice, of at most `limit` bytes.
+    #[inline]
     pub(super) fn pop(&mut self, limit: usize) -> Option<Popped> {
         if self.is_empty() {
             return None;
@@ -361,8 +365,11 @@ const SPARES: u8 = 16;
 /// peer fills the other half meanwhile.
 const BUFFER_LENGTH: usize = RECEIVE_FLOOR as usize / 2;
 
-/// The first buffer of copied bytes: a few keystrokes, or what is expected if that is less.
-const SMALLEST_BUFFER: usize = 64;
+/// Where a buffer begins: a few keystrokes, or what is expected if that is less.
+const SMALLEST_BUFFER: usize = 512;
+
+/// How much longer a full buffer becomes: it has grown twice when it ends.
+const GROWTH: usize = 4;
 
 #[cfg(test)]
 mod tests {
