@@ -13,7 +13,8 @@ pub(super) struct Blocks {
     retired: VecDeque<BytesMut>,
 }
 
-/// Blocks that are kept for later: 1 MiB in all.
+/// Blocks that are kept for later: 1 MiB in all, with the current one. They are what a session may hold beside its receive
+/// budget, in which blocks count that unread bytes pin.
 const MAX_RETIRED: usize = 7;
 
 /// With less room than this a block is retired: smaller reads would cost more system calls than a block.

@@ -70,7 +70,8 @@ impl Config {
         self
     }
 
-    /// The most that all streams together may have under way or unread, in bytes.
+    /// The most that all streams together may have under way or unread, in bytes. It is also the most memory that unread
+    /// bytes keep, however the peer sends them, beside 1 MiB of buffers to read into.
     ///
     /// Every stream keeps 16 KiB of its own, so that no stream stands still because of others, and seven sixteenths of the
     /// budget are kept for those that need more: where very many streams may be open, the two together are above the

@@ -11,6 +11,7 @@ use super::{
     queue::ByteQueue,
     schedule::{Lane, Scheduler},
     state::{ReceiveState, ResetCause, SendState},
+    unread::Unread,
 };
 
 /// An entry of the stream table. It stays until both directions have ended on the wire, the application has let go,
@@ -56,7 +57,9 @@ pub(super) struct SendSide {
 #[derive(Debug)]
 pub(super) struct ReceiveSide {
     pub(super) state: ReceiveState,
-    pub(super) queue: ByteQueue,
+    pub(super) unread: Unread,
+    /// Whether the list of those that may pin receive blocks names the stream.
+    pub(super) in_pinning: bool,
     pub(super) window: ReceiveWindow,
     pub(super) stop_due: Option<StreamCode>,
     pub(super) credit_due: bool,
@@ -83,7 +86,8 @@ impl Entry {
             },
             receive: ReceiveSide {
                 state: ReceiveState::Open,
-                queue: ByteQueue::default(),
+                unread: Unread::default(),
+                in_pinning: false,
                 window: receive,
                 stop_due: None,
                 credit_due: false,

@@ -123,9 +123,14 @@ impl ReceiveWindow {
         self.limit.saturating_sub(self.consumed)
     }
 
+    /// What the peer may still send.
+    pub(super) fn room(&self) -> u64 {
+        self.limit - self.received
+    }
+
     /// Whether `length` more bytes are covered by the credit.
     pub(super) fn allows(&self, length: u64) -> bool {
-        length <= self.limit - self.received
+        length <= self.room()
     }
 
     /// Books arrived bytes. The caller has asked [`allows`](Self::allows).

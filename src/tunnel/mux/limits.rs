@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    config::{MAX_FRAME, RECEIVE_BLOCK, RECEIVE_FLOOR, SEND_FLOOR},
+    config::{MAX_FRAME, RECEIVE_FLOOR, SEND_FLOOR},
     settings::Settings,
 };
 
@@ -24,7 +24,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The most that the receive side ever grants.
+    /// The most that the receive side ever grants, and the most memory that unread bytes keep, receive blocks that they
+    /// pin included: `UnreadMemory` sees to that. Blocks that nothing pins are beside it, 1 MiB of them at most.
     pub(super) fn effective_receive_budget(&self) -> u64 {
         self.floors(RECEIVE_FLOOR) + self.receive_pool()
     }
@@ -42,11 +43,6 @@ impl Limits {
 
     pub(super) fn send_pool(&self) -> u64 {
         pool(self.send_budget, self.floors(SEND_FLOOR))
-    }
-
-    /// How many slices of receive blocks may wait unread: each pins at most one block.
-    pub(super) fn max_pinning_slices(&self) -> usize {
-        (self.effective_receive_budget() / RECEIVE_BLOCK as u64) as usize
     }
 
     /// What the peer is told first. The streams are those that it may open before one is accepted; MAX_STREAMS allows

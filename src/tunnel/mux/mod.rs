@@ -144,6 +144,7 @@ mod stream;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod violation;
 mod wakers;
 

@@ -27,7 +27,7 @@ impl Connection {
         if let Some((error, _)) = self.ended() {
             return Poll::Ready(Err(session_ended(error)));
         }
-        if self.is_going_away() {
+        if self.opens_nothing() {
             return Poll::Ready(Err(Error::new(
                 ErrorKind::Closed,
                 "the tunnel session is going away and takes no new streams",
@@ -109,14 +109,14 @@ impl Connection {
             return Poll::Ready(Err(StreamFailure::EndedHere));
         };
         let receive = &mut entry.receive;
-        let pinned = receive.queue.moved_slices();
-        if let Some(bytes) = receive.queue.pop(limit) {
-            self.pinned -= pinned - receive.queue.moved_slices();
+        let before = receive.unread.charge();
+        if let Some(popped) = receive.unread.pop(limit) {
+            self.memory.change(before, receive.unread.charge());
             receive
                 .window
-                .consume(bytes.len() as u64, &mut self.receive_budget);
+                .consume(popped.credit as u64, &mut self.receive_budget);
             self.update_credit(id);
-            return Poll::Ready(Ok(Some(bytes)));
+            return Poll::Ready(Ok(Some(popped.bytes)));
         }
         match receive.state {
             ReceiveState::Finished => Poll::Ready(Ok(None)),
@@ -255,7 +255,8 @@ impl Connection {
         self.offer_streams();
     }
 
-    /// Asks the peer to open nothing new, and takes what it opens before it has heard of that.
+    /// Asks the peer to open nothing new, and takes what it opens before it has heard of that. This side opens nothing new
+    /// either.
     pub(in super::super) fn announce_go_away(&mut self, text: &str) {
         if self.leave_notice.is_some() || self.local_leave.is_some() || self.is_closing() {
             return;
@@ -264,6 +265,7 @@ impl Connection {
             reason: reason(text),
             sent: false,
         });
+        self.wake_opener();
     }
 
     /// No new streams either way; the session ends with its last stream.

@@ -20,23 +20,11 @@ impl Connection {
             .values()
             .map(|entry| entry.receive.window.held())
             .sum();
-        let unread: u64 = self
-            .streams
-            .values()
-            .map(|entry| entry.receive.queue.len() as u64)
-            .sum();
-        let pinned: usize = self
-            .streams
-            .values()
-            .map(|entry| entry.receive.queue.moved_slices())
-            .sum();
         assert!(
             granted <= self.limits.effective_receive_budget(),
             "granted {granted}"
         );
-        assert!(unread <= granted, "unread {unread} of {granted}");
-        assert_eq!(pinned, self.pinned);
-        assert!(pinned <= self.limits.max_pinning_slices());
+        self.assert_memory();
         assert!(self.remote.in_table <= self.limits.max_streams);
         assert!(self.local.in_table <= self.limits.max_opened);
         assert!(self.remote.unaccepted.len() <= self.limits.max_unaccepted);
@@ -60,6 +48,26 @@ impl Connection {
         if !self.is_closing() {
             self.assert_nobody_is_forgotten();
         }
+    }
+
+    /// What is kept for unread bytes is what was booked, and within the budget.
+    fn assert_memory(&self) {
+        let mut charge = 0;
+        for (id, entry) in &self.streams {
+            let (unread, held) = (&entry.receive.unread, entry.receive.window.held());
+            let found = unread.recount();
+            assert_eq!(found.length, unread.len(), "{id}");
+            assert_eq!(found.charge, unread.charge(), "{id}");
+            // Without what can be compacted there is nothing beside the credit.
+            let compacted = found.charge - found.pinned_charge + found.pinned_length;
+            assert!(compacted as u64 <= held, "{id}: {found:?} of {held}");
+            assert!(
+                found.pinned == 0 || entry.receive.in_pinning,
+                "{id} pins blocks and nobody knows"
+            );
+            charge += found.charge;
+        }
+        self.memory.assert_consistent(charge, &self.streams);
     }
 
     /// What is booked in the shared budgets is what the streams hold.
@@ -87,7 +95,7 @@ impl Connection {
             let (send, receive) = (&entry.send, &entry.receive);
             assert!(
                 !receive.reader_waits
-                    || (receive.queue.is_empty() && receive.state == ReceiveState::Open),
+                    || (receive.unread.is_empty() && receive.state == ReceiveState::Open),
                 "the reader of {id} waits"
             );
             assert!(
@@ -134,7 +142,7 @@ impl Connection {
         stands(&self.scheduler.background, Lane::Background);
         let in_control = self.streams.values().filter(|entry| entry.in_control);
         assert_eq!(in_control.count(), self.scheduler.control.len());
-        assert!(!self.local.opener_waits || !(self.can_open() || self.is_going_away()));
+        assert!(!self.local.opener_waits || !(self.can_open() || self.opens_nothing()));
         assert!(!self.remote.acceptor_waits || self.remote.unaccepted.is_empty());
         // Who has used up what it was told it may open hears of more, if there is more.
         let left = self.remote.allowed - self.remote.opened;
@@ -175,8 +183,31 @@ impl Connection {
         self.in_flight.allotment().share
     }
 
+    /// Slices of receive blocks that wait to be read.
     pub(in super::super) fn pinned(&self) -> usize {
-        self.pinned
+        let unread = self.streams.values().map(|entry| &entry.receive.unread);
+        unread.map(|unread| unread.recount().pinned).sum()
+    }
+
+    /// Memory of copied bytes that wait to be read.
+    pub(in super::super) fn copied(&self) -> usize {
+        let unread = self.streams.values().map(|entry| &entry.receive.unread);
+        let copied = unread.map(|unread| {
+            let found = unread.recount();
+            found.charge - found.pinned_charge
+        });
+        copied.sum()
+    }
+
+    /// How much the peer may have sent on a stream since it began.
+    pub(in super::super) fn granted(&self, id: StreamId) -> usize {
+        let window = &self
+            .streams
+            .get(&id)
+            .expect("an open stream")
+            .receive
+            .window;
+        (window.received() + window.room()) as usize
     }
 
     /// As if `count` streams had been opened here and had ended.
@@ -185,9 +216,9 @@ impl Connection {
         self.local.allowed = count + 1;
     }
 
-    /// Slices of somebody else's buffers in one send queue.
-    pub(in super::super) fn queued_slices(&self, id: super::super::id::StreamId) -> usize {
+    /// Buffers in one send queue.
+    pub(in super::super) fn queued_slices(&self, id: StreamId) -> usize {
         let entry = self.streams.get(&id).expect("an open stream");
-        entry.send.queue.moved_slices()
+        entry.send.queue.slices()
     }
 }

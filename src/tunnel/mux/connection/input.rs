@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::{
     code::{CloseCode, StreamCode},
-    config::MIN_SLICE,
+    config::RECEIVE_BLOCK,
     control_budget::{TOKENS_FOR_STREAM, TOKENS_OF_RESET},
     decoder::{DataHeader, Decoded},
     entry::{Entry, Owner},
@@ -33,7 +33,8 @@ enum Place {
 impl Connection {
     /// Takes the next bytes of the pipe, in whatever pieces they come.
     ///
-    /// Payloads stay slices of `input`, unless they are short or too many slices wait already.
+    /// Payloads stay slices of `input`, unless they are short. Each is thought to keep all of `input` alive, or a whole
+    /// receive block if that is more; see [`UnreadMemory`](super::memory::UnreadMemory).
     pub(in super::super) fn handle_input(&mut self, now: Instant, input: Bytes) {
         if self.is_closing() {
             return;
@@ -51,9 +52,10 @@ impl Connection {
     }
 
     fn take_frames(&mut self, now: Instant, mut input: Bytes) {
+        let block = input.len().max(RECEIVE_BLOCK);
         while !self.is_closing() {
             let outcome = match self.decoder.decode(&mut input) {
-                Ok(Some(decoded)) => self.receive(now, decoded),
+                Ok(Some(decoded)) => self.receive(now, decoded, block),
                 Ok(None) => return,
                 Err(violation) => Err(violation),
             };
@@ -63,7 +65,7 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self, now: Instant, decoded: Decoded) -> Result<(), Violation> {
+    fn receive(&mut self, now: Instant, decoded: Decoded, block: usize) -> Result<(), Violation> {
         if self.peer.is_none() {
             let Decoded::Frame(Frame::Settings(settings)) = decoded else {
                 return Err(Violation::SettingsMissing);
@@ -73,7 +75,7 @@ impl Connection {
         }
         match decoded {
             Decoded::Data(header) => self.receive_data(header),
-            Decoded::Payload(piece) => self.receive_payload(piece),
+            Decoded::Payload(piece) => self.receive_payload(piece, block),
             Decoded::Ignored => self.control.spend(1),
             Decoded::Frame(frame) => self.receive_frame(now, frame),
         }
@@ -209,22 +211,14 @@ impl Connection {
         Ok(())
     }
 
-    fn receive_payload(&mut self, piece: Bytes) -> Result<(), Violation> {
+    fn receive_payload(&mut self, piece: Bytes, block: usize) -> Result<(), Violation> {
         let Some(arriving) = &mut self.arriving else {
             // The decoder gives payload only within a DATA frame.
             return Ok(());
         };
-        let id = arriving.stream;
         arriving.remaining = arriving.remaining.saturating_sub(piece.len() as u32);
-        if let Some(entry) = self.streams.get_mut(&id)
-            && entry.receive.state == ReceiveState::Open
-        {
-            if piece.len() < MIN_SLICE || self.pinned >= self.limits.max_pinning_slices() {
-                entry.receive.queue.push_copy(&piece);
-            } else {
-                self.pinned += 1;
-                entry.receive.queue.push(piece);
-            }
+        let (id, remaining) = (arriving.stream, arriving.remaining);
+        if self.keep(id, piece, block, u64::from(remaining)) {
             self.wake_reader(id);
         }
         self.finish_arriving();
@@ -246,6 +240,9 @@ impl Connection {
                     entry.receive.state = ReceiveState::Finished;
                     entry.receive.credit_due = false;
                     entry.receive.window.freeze(&mut self.receive_budget);
+                    let before = entry.receive.unread.charge();
+                    entry.receive.unread.seal();
+                    self.memory.change(before, entry.receive.unread.charge());
                     self.wake_reader(id);
                 }
                 ReceiveState::Stopped => entry.receive.state = ReceiveState::Discarded,

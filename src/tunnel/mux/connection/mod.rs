@@ -4,6 +4,7 @@ mod application;
 #[cfg(any(test, fuzzing))]
 mod checks;
 mod input;
+mod memory;
 mod table;
 mod transmit;
 
@@ -30,6 +31,7 @@ use super::{
     violation::Violation,
 };
 use crate::{Error, ErrorKind};
+use memory::UnreadMemory;
 
 /// One end of a session: deterministic, without sockets, clocks, tasks or wakers.
 ///
@@ -64,8 +66,7 @@ pub(super) struct Connection {
     outbox: Outbox,
     receive_budget: SharedBudget,
     send_budget: SharedBudget,
-    /// Slices of receive blocks that wait in the streams' queues.
-    pinned: usize,
+    memory: UnreadMemory,
     control: ControlBudget,
     liveness: Liveness,
     in_flight: InFlight,
@@ -188,7 +189,7 @@ impl Connection {
             },
             receive_budget: SharedBudget::new(RECEIVE_FLOOR, limits.receive_pool()),
             send_budget: SharedBudget::new(SEND_FLOOR, limits.send_pool()),
-            pinned: 0,
+            memory: UnreadMemory::new(limits.effective_receive_budget()),
             control: ControlBudget::new(now),
             liveness: Liveness::new(now, limits.silence),
             in_flight: InFlight::new(now, limits.largest_target()),
@@ -221,7 +222,7 @@ impl Connection {
                 Ending::Failed,
                 None,
             );
-        } else if (self.is_going_away() || self.leave_notice.is_some()) && self.live == 0 {
+        } else if self.opens_nothing() && self.live == 0 {
             self.end(drained(), Ending::Clean, None);
         } else {
             self.end(
@@ -284,6 +285,12 @@ impl Connection {
     /// Whether one of the sides has said that it takes no new streams.
     pub(super) fn is_going_away(&self) -> bool {
         self.local_leave.is_some() || self.peer_leave.is_some()
+    }
+
+    /// Whether this side must not open streams any more. After an announcement of its own: a peer that has none may end the
+    /// session as soon as it hears of that, and with it a stream that comes then.
+    fn opens_nothing(&self) -> bool {
+        self.is_going_away() || self.leave_notice.is_some()
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -56,6 +56,7 @@ impl Connection {
         self.drop_unread(id);
         if let Some(entry) = self.streams.remove(&id) {
             self.live -= usize::from(!entry.end_booked);
+            self.memory.forget_removed(&self.streams);
         }
         if id.opener() == self.role {
             self.local.in_table -= 1;
@@ -92,8 +93,8 @@ impl Connection {
     /// Drops what was received and not read, and gives its credit back to the budget.
     pub(super) fn drop_unread(&mut self, id: StreamId) {
         if let Some(entry) = self.streams.get_mut(&id) {
-            self.pinned -= entry.receive.queue.moved_slices();
-            entry.receive.queue.clear();
+            self.memory.change(entry.receive.unread.charge(), 0);
+            entry.receive.unread.clear();
             entry.receive.credit_due = false;
             entry.receive.window.abandon(&mut self.receive_budget);
         }

@@ -154,8 +154,12 @@ impl Connection {
         }
     }
 
-    /// A GOAWAY that takes every stream: a request to the peer, which costs no stream that is under way.
+    /// A GOAWAY that takes every stream: a request to the peer, which costs no stream that is under way. Comes after the
+    /// opens, too: a peer without streams may end the session as soon as it hears of it.
     fn transmit_leave_notice(&mut self, batch: &mut Batch) {
+        if !self.scheduler.opening.is_empty() {
+            return;
+        }
         let last_stream = StreamId::nth(self.role.peer(), MAX_STREAM_COUNT - 1).value();
         if let Some(notice) = &mut self.leave_notice
             && !std::mem::replace(&mut notice.sent, true)

@@ -16,6 +16,7 @@ use super::{
     id,
     wire::Scripted,
 };
+use crate::ErrorKind;
 
 #[test]
 fn m18_a_lost_connection_is_never_an_end_of_file() {
@@ -122,6 +123,57 @@ fn a_stream_opened_just_before_going_away_is_served() {
     pair.drive();
     assert_eq!(pair.server.accept(), stream);
     assert_eq!(pair.server.read(stream), b"in time");
+}
+
+#[test]
+fn who_has_announced_to_leave_opens_nothing_more() {
+    for role in [Role::Client, Role::Server] {
+        let mut pair = Pair::ready();
+        let stream = pair.established();
+        let end = match role {
+            Role::Client => &mut pair.client,
+            Role::Server => &mut pair.server,
+        };
+        while end.connection.open(&Bytes::new()).is_ready() {}
+        end.collect_events();
+        end.connection.announce_go_away("soon");
+        assert!(end.take_event(Event::CanOpen), "the opener hears of it");
+        let Poll::Ready(Err(error)) = end.connection.open(&Bytes::new()) else {
+            panic!("a peer without streams could end the session before this one comes");
+        };
+        assert_eq!(error.kind(), ErrorKind::Closed);
+        pair.drive();
+        // What there is goes on, in both directions.
+        pair.client.write(stream, b"question");
+        pair.drive();
+        assert_eq!(pair.server.read(stream), b"question");
+        pair.server.write(stream, b"answer");
+        pair.drive();
+        assert_eq!(pair.client.read(stream), b"answer");
+    }
+}
+
+#[test]
+fn streams_opened_before_an_announcement_are_known_before_it() {
+    let mut pair = Pair::ready();
+    // More than fits into one batch.
+    let mut streams = Vec::new();
+    while pair.client.connection.can_open() {
+        let stream = pair.client.open();
+        pair.client.write(stream, &[1; 16 * 1024]);
+        streams.push(stream);
+    }
+    pair.client.connection.announce_go_away("soon");
+    pair.transmit_once(Role::Client);
+    pair.deliver_once(Role::Server);
+    let server = &pair.server.connection;
+    assert!(server.held_streams() > 0 && server.held_streams() < streams.len());
+    assert!(!server.is_going_away());
+    pair.drive();
+    assert!(pair.server.connection.is_going_away());
+    for stream in streams {
+        assert_eq!(pair.server.accept(), stream);
+    }
 }
 
 #[test]

@@ -53,7 +53,9 @@ fn the_corpora_of_the_fuzz_targets_run() {
     type Target = (&'static str, fn(&[u8]));
     let targets: [Target; 3] = [
         ("mux_frame", fuzzing::decode_frames),
-        ("mux_hostile_peer", fuzzing::hostile_peer),
+        ("mux_hostile_peer", |input| {
+            fuzzing::hostile_peer(input);
+        }),
         ("mux_operations", fuzzing::operate),
     ];
     for (name, run) in targets {

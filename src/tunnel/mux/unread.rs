@@ -1,0 +1,517 @@
+//! What arrived on one stream and waits to be read.
+
+use std::{collections::VecDeque, fmt};
+
+use bytes::Bytes;
+
+use super::{config::RECEIVE_FLOOR, queue::give_back};
+
+/// A queue of received bytes, with an account of the memory that they keep alive, the [`charge`](Self::charge).
+///
+/// What is pushed as `Bytes` is moved. It pins the whole receive block that it is a slice of, and is charged with all of
+/// that, though slices may share a block. [`compact`](Self::compact) makes it a copy, when that is too dear.
+///
+/// What is copied stands in buffers of the queue's own. They never hold more than the credit that the peer has for the
+/// stream, so that a queue which pins nothing needs no allowance beside it:
+///
+/// * only the last buffer has spare room, and no more than the peer may still fill;
+/// * the credit of a buffer is given back when all of it is read, since it is kept until then.
+///
+/// One slice needs no memory but its own: most streams have no more at a time, and most have none.
+#[derive(Default)]
+pub(super) struct Unread {
+    /// Empty only if there is nothing in `rest` either.
+    first: Chunk,
+    rest: Option<Box<Rest>>,
+    length: usize,
+    charge: usize,
+    pinned: usize,
+}
+
+/// The next bytes of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Popped {
+    pub(super) bytes: Bytes,
+    /// How many bytes of credit are free now: those of `bytes`, or none and later more.
+    pub(super) credit: usize,
+}
+
+/// What came while there was a first slice.
+#[derive(Default)]
+struct Rest {
+    chunks: VecDeque<Chunk>,
+    /// How many of the first `chunks` pin nothing, and were looked at.
+    compacted: usize,
+    /// Copied bytes behind all `chunks`.
+    tail: Vec<u8>,
+    /// How often the queue may still become empty without having needed it. Then it is given back.
+    spares: u8,
+}
+
+#[derive(Default)]
+struct Chunk {
+    bytes: Bytes,
+    /// Of memory that is kept, until all `bytes` are gone.
+    charge: u32,
+    origin: Origin,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Origin {
+    #[default]
+    Copied,
+    Moved,
+}
+
+impl Unread {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// How many bytes of memory are kept.
+    #[inline]
+    pub(super) fn charge(&self) -> usize {
+        self.charge
+    }
+
+    /// Whether there is anything to [`compact`](Self::compact).
+    pub(super) fn is_pinning(&self) -> bool {
+        self.pinned > 0
+    }
+
+    /// Takes a slice as it is. It pins `block` bytes.
+    #[inline]
+    pub(super) fn push(&mut self, bytes: Bytes, block: usize) {
+        if bytes.is_empty() {
+            return;
+        }
+        let is_first = self.is_empty();
+        self.length += bytes.len();
+        self.pinned += 1;
+        let chunk = Chunk {
+            bytes,
+            charge: charge(block),
+            origin: Origin::Moved,
+        };
+        self.charge += chunk.charge as usize;
+        if is_first {
+            self.first = chunk;
+        } else {
+            self.seal();
+            self.rest().chunks.push_back(chunk);
+        }
+    }
+
+    /// Copies a slice, behind which the peer may send `expected` bytes.
+    pub(super) fn push_copy(&mut self, bytes: &[u8], expected: usize) {
+        if bytes.is_empty() {
+            return;
+        }
+        let is_first = self.is_empty();
+        self.length += bytes.len();
+        if is_first {
+            self.charge += bytes.len();
+            self.first = Chunk::copied(Bytes::copy_from_slice(bytes));
+            return;
+        }
+        if self.rest().tail.len() + bytes.len() > BUFFER_LENGTH {
+            self.seal();
+        }
+        let tail = &mut self.rest().tail;
+        let before = tail.capacity();
+        let needed = tail.len() + bytes.len();
+        if before < needed {
+            let wanted = (GROWTH * before).clamp(SMALLEST_BUFFER, BUFFER_LENGTH);
+            let wanted = wanted.min(needed.saturating_add(expected)).max(needed);
+            tail.reserve_exact(wanted - tail.len());
+        }
+        tail.extend_from_slice(bytes);
+        self.charge += self.tail_capacity() - before;
+    }
+
+    /// Gives spare room back: what comes next is not copied, or nothing comes.
+    pub(super) fn seal(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            self.charge -= rest.seal();
+        }
+    }
+
+    /// The next slice, of at most `limit` bytes.
+    #[inline]
+    pub(super) fn pop(&mut self, limit: usize) -> Option<Popped> {
+        if self.is_empty() {
+            return None;
+        }
+        let first = &mut self.first;
+        if first.bytes.len() > limit {
+            self.length -= limit;
+            return Some(Popped {
+                bytes: first.bytes.split_to(limit),
+                credit: match first.origin {
+                    Origin::Moved => limit,
+                    Origin::Copied => 0,
+                },
+            });
+        }
+        let Chunk {
+            bytes,
+            charge,
+            origin,
+        } = std::mem::take(first);
+        self.length -= bytes.len();
+        self.charge -= charge as usize;
+        let credit = match origin {
+            Origin::Moved => {
+                self.pinned -= 1;
+                bytes.len()
+            }
+            Origin::Copied => charge as usize,
+        };
+        self.refill();
+        Some(Popped { bytes, credit })
+    }
+
+    /// Copies the oldest slice that pins a block, and small ones behind it, so that they pin none any more.
+    ///
+    /// No byte is copied twice by this, however often it is called, and nothing is looked at twice.
+    pub(super) fn compact(&mut self) {
+        if self.first.origin == Origin::Moved {
+            let before = self.first.charge;
+            self.first = Chunk::copied(Bytes::copy_from_slice(&self.first.bytes));
+            self.charge = self.charge - before as usize + self.first.charge as usize;
+            self.pinned -= 1;
+        } else if let Some(rest) = &mut self.rest
+            && let Some(packed) = rest.compact()
+        {
+            self.charge = self.charge - packed.before + packed.after;
+            self.pinned -= packed.slices;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Puts the next chunk to the front.
+    fn refill(&mut self) {
+        if self.is_empty() {
+            if let Some(rest) = &mut self.rest {
+                match rest.spares.checked_sub(1) {
+                    Some(spares) => rest.spares = spares,
+                    None => self.rest = None,
+                }
+            }
+            return;
+        }
+        let rest = self.rest();
+        let spare = if rest.chunks.is_empty() {
+            rest.seal()
+        } else {
+            0
+        };
+        let next = rest.pop();
+        self.charge -= spare;
+        self.first = next;
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        let rest = self.rest.get_or_insert_default();
+        rest.spares = SPARES;
+        rest
+    }
+
+    fn tail_capacity(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.tail.capacity())
+    }
+}
+
+/// What was copied together.
+struct Packed {
+    slices: usize,
+    before: usize,
+    after: usize,
+}
+
+impl Rest {
+    fn pop(&mut self) -> Chunk {
+        let next = self.chunks.pop_front().unwrap_or_default();
+        self.compacted = self.compacted.saturating_sub(1);
+        give_back(&mut self.chunks);
+        next
+    }
+
+    /// Makes a chunk of the tail. Returns how much room it had to spare.
+    fn seal(&mut self) -> usize {
+        let mut tail = std::mem::take(&mut self.tail);
+        let before = tail.capacity();
+        tail.shrink_to_fit();
+        let spare = before - tail.len();
+        if !tail.is_empty() {
+            self.chunks.push_back(Chunk::copied(tail.into()));
+        }
+        spare
+    }
+
+    fn compact(&mut self) -> Option<Packed> {
+        loop {
+            let start = self.compacted;
+            let run = self.chunks.range(start..);
+            let mut packed = Packed {
+                slices: 0,
+                before: 0,
+                after: 0,
+            };
+            let mut end = start;
+            for chunk in run {
+                if end > start && packed.after + chunk.bytes.len() > BUFFER_LENGTH {
+                    break;
+                }
+                packed.slices += usize::from(chunk.origin == Origin::Moved);
+                packed.before += chunk.charge as usize;
+                packed.after += chunk.bytes.len();
+                end += 1;
+            }
+            if end == start {
+                return None;
+            }
+            if packed.slices == 0 {
+                self.compacted = end;
+                continue;
+            }
+            let mut buffer = Vec::with_capacity(packed.after);
+            buffer.extend_from_slice(&self.chunks[start].bytes);
+            for chunk in self.chunks.drain(start + 1..end) {
+                buffer.extend_from_slice(&chunk.bytes);
+            }
+            self.chunks[start] = Chunk::copied(buffer.into());
+            self.compacted = start + 1;
+            give_back(&mut self.chunks);
+            return Some(packed);
+        }
+    }
+}
+
+impl Chunk {
+    fn copied(bytes: Bytes) -> Self {
+        Self {
+            charge: charge(bytes.len()),
+            bytes,
+            origin: Origin::Copied,
+        }
+    }
+}
+
+/// Buffers and blocks are far below 4 GiB.
+fn charge(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Without the bytes: they may be somebody's secret.
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unread")
+            .field("length", &self.length)
+            .field("charge", &self.charge)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What tests and fuzz targets look at.
+#[cfg(any(test, fuzzing))]
+impl Unread {
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Counts anew: the bytes, what is kept for them, and what of that is pinned.
+    pub(super) fn recount(&self) -> Recount {
+        let rest = self.rest.iter().flat_map(|rest| &rest.chunks);
+        let chunks = || std::iter::once(&self.first).chain(rest.clone());
+        let moved = || chunks().filter(|chunk| chunk.origin == Origin::Moved);
+        let tail = self.rest.as_ref().map_or(0, |rest| rest.tail.len());
+        let compacted = self.rest.as_ref().map_or(0, |rest| rest.compacted);
+        assert!(
+            rest.clone()
+                .take(compacted)
+                .all(|chunk| chunk.origin == Origin::Copied)
+        );
+        assert_eq!(self.pinned, moved().count());
+        Recount {
+            length: chunks().map(|chunk| chunk.bytes.len()).sum::<usize>() + tail,
+            charge: chunks().map(|chunk| chunk.charge as usize).sum::<usize>()
+                + self.tail_capacity(),
+            pinned: self.pinned,
+            pinned_length: moved().map(|chunk| chunk.bytes.len()).sum(),
+            pinned_charge: moved().map(|chunk| chunk.charge as usize).sum(),
+        }
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+#[derive(Debug)]
+pub(super) struct Recount {
+    pub(super) length: usize,
+    pub(super) charge: usize,
+    pub(super) pinned: usize,
+    pub(super) pinned_length: usize,
+    pub(super) pinned_charge: usize,
+}
+
+/// A busy stream now and then has one slice only; its lists are for the next time.
+const SPARES: u8 = 16;
+
+/// Where a buffer of copied bytes ends. The credit of a buffer comes back as one: half of the least window, so that the
+/// peer fills the other half meanwhile.
+const BUFFER_LENGTH: usize = RECEIVE_FLOOR as usize / 2;
+
+/// Where a buffer begins: a few keystrokes, or what is expected if that is less.
+const SMALLEST_BUFFER: usize = 512;
+
+/// How much longer a full buffer becomes: it has grown twice when it ends.
+const GROWTH: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tunnel::mux::config::RECEIVE_BLOCK;
+
+    const PLENTY: usize = usize::MAX;
+
+    fn all(unread: &mut Unread) -> Vec<usize> {
+        let popped = std::iter::from_fn(|| unread.pop(usize::MAX));
+        popped.map(|popped| popped.bytes.len()).collect()
+    }
+
+    #[test]
+    fn small_copies_share_one_buffer() {
+        let mut unread = Unread::default();
+        for byte in 0..200 {
+            unread.push_copy(&[byte], PLENTY);
+        }
+        assert_eq!(all(&mut unread), [1, 199]);
+    }
+
+    #[test]
+    fn a_queue_that_had_little_in_it_holds_nothing() {
+        let mut unread = Unread::default();
+        unread.push_copy(b"one", PLENTY);
+        unread.push_copy(b"two", PLENTY);
+        all(&mut unread);
+        assert!(unread.rest.is_some(), "it may be needed again soon");
+        for _ in 0..SPARES {
+            unread.push_copy(b"three", PLENTY);
+            all(&mut unread);
+        }
+        assert!(unread.rest.is_none());
+        assert_eq!(unread.charge(), 0);
+    }
+
+    #[test]
+    fn slices_that_are_copied_out_of_their_blocks_are_packed() {
+        let mut unread = Unread::default();
+        unread.push(Bytes::from(vec![1; 2048]), RECEIVE_BLOCK);
+        for _ in 0..100 {
+            unread.push(Bytes::from(vec![1; 2048]), RECEIVE_BLOCK);
+            unread.push_copy(&[2], PLENTY);
+        }
+        let mut times = 0;
+        while unread.is_pinning() {
+            unread.compact();
+            times += 1;
+        }
+        // The last copied byte was looked at with the slice in front of it, or is the tail.
+        assert!(unread.charge() <= 101 * 2048 + 100 + SMALLEST_BUFFER);
+        let lengths = all(&mut unread);
+        assert_eq!(lengths.iter().sum::<usize>(), 101 * 2048 + 100);
+        assert_eq!(lengths.len(), times + 1);
+        assert!(lengths.len() <= 101 * 2049 / (BUFFER_LENGTH / 2) + 2);
+    }
+
+    #[test]
+    fn the_credit_of_a_copy_comes_back_with_its_last_byte() {
+        let mut unread = Unread::default();
+        unread.push(Bytes::from(vec![1; 5000]), RECEIVE_BLOCK);
+        assert_eq!(unread.pop(1000).unwrap().credit, 1000);
+        assert_eq!(unread.charge(), RECEIVE_BLOCK);
+        unread.compact();
+        assert_eq!(unread.charge(), 4000);
+        assert_eq!(unread.pop(3999).unwrap().credit, 0);
+        assert_eq!(unread.charge(), 4000, "all of the buffer is there");
+        assert_eq!(unread.pop(1).unwrap().credit, 4000);
+        assert_eq!(unread.charge(), 0);
+    }
+
+    #[test]
+    fn a_queue_that_is_never_empty_gives_its_list_back() {
+        let mut unread = Unread::default();
+        for _ in 0..1000 {
+            unread.push(Bytes::from_static(&[1; 2048]), RECEIVE_BLOCK);
+        }
+        while unread.length > 2048 {
+            unread.pop(usize::MAX);
+        }
+        let rest = unread.rest.as_ref().unwrap();
+        assert!(rest.chunks.capacity() <= 32);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_leave_in_the_order_they_came_and_hold_no_more_than_their_credit(
+            operations in proptest::collection::vec((0u8..8, 1usize..20_000), 1..80)
+        ) {
+            const WINDOW: usize = 100_000;
+            let mut unread = Unread::default();
+            let mut model = VecDeque::<u8>::new();
+            let mut next = 0u8;
+            // What was granted, and neither used nor given back.
+            let mut credit = WINDOW;
+            for (operation, size) in operations {
+                match operation {
+                    0..4 => {
+                        let size = if operation < 2 { size } else { size / 10 };
+                        let size = size.min(credit);
+                        let bytes: Vec<u8> = (0..size).map(|_| { next = next.wrapping_add(1); next }).collect();
+                        credit -= size;
+                        model.extend(&bytes);
+                        if operation < 2 {
+                            unread.push(Bytes::from(bytes), RECEIVE_BLOCK);
+                        } else {
+                            unread.push_copy(&bytes, credit);
+                        }
+                    }
+                    4 => unread.compact(),
+                    _ => if let Some(popped) = unread.pop(size) {
+                        let expected: Vec<u8> = model.drain(..popped.bytes.len()).collect();
+                        prop_assert_eq!(&popped.bytes[..], &expected[..]);
+                        credit += popped.credit;
+                    } else {
+                        prop_assert!(model.is_empty());
+                    },
+                }
+                let found = unread.recount();
+                prop_assert_eq!(found.length, model.len());
+                prop_assert_eq!(unread.len(), model.len());
+                prop_assert_eq!(found.charge, unread.charge());
+                prop_assert_eq!(found.pinned_charge, found.pinned * RECEIVE_BLOCK);
+                let copied = found.charge - found.pinned_charge;
+                prop_assert!(copied + found.pinned_length <= WINDOW);
+            }
+            // The peer ends the stream, and everything is copied.
+            unread.seal();
+            while unread.is_pinning() {
+                unread.compact();
+            }
+            prop_assert!(unread.charge() <= WINDOW - credit);
+            let mut left = Vec::new();
+            while let Some(popped) = unread.pop(usize::MAX) {
+                left.extend_from_slice(&popped.bytes);
+                credit += popped.credit;
+            }
+            prop_assert_eq!(left, Vec::from(model));
+            prop_assert_eq!((unread.charge(), credit), (0, WINDOW));
+        }
+    }
+}
