@@ -109,8 +109,8 @@ impl Session {
 
     /// Asks the peer to open no new streams here, and goes on as before: what the peer opens until it has heard of it
     /// is taken. So a session is left without failing a stream: [`go_away`](Self::go_away) comes a round trip later,
-    /// or not at all, since a peer that was asked ends the session with its last stream. The peer is told `reason`,
-    /// of which the first 1 KiB counts.
+    /// or not at all, since a peer that was asked ends the session with its last stream. This side opens nothing new
+    /// either: [`open`](Self::open) fails from then on. The peer is told `reason`, of which the first 1 KiB counts.
     pub fn announce_go_away(&self, reason: &str) {
         self.0
             .shared
