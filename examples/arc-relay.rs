@@ -10,6 +10,8 @@
 mod common;
 #[path = "arc-relay/emulation.rs"]
 mod emulation;
+#[path = "arc-relay/entities.rs"]
+mod entities;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -33,9 +35,8 @@ struct Arguments {
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
 
-    /// A hybrid connection to offer (repeatable)
-    #[arg(long, value_name = "NAME", required = true)]
-    hybrid_connection: Vec<String>,
+    #[command(flatten)]
+    entities: entities::EntityArguments,
 
     /// Who may connect, as NAME:KEY:RIGHTS with RIGHTS out of listen,send (repeatable).
     /// A KEY of the form @FILE is read from the file, which keeps it out of process lists
@@ -95,10 +96,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let mut builder = RelayServer::builder();
-    for name in &arguments.hybrid_connection {
-        builder = builder.hybrid_connection(name);
-    }
+    let mut builder = arguments.entities.apply(RelayServer::builder())?;
     for rule in &arguments.sas_rule {
         let (rule, rights) = parse_rule(rule)?;
         builder = builder.rule(rule, rights);
@@ -119,7 +117,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let health = serve_health(&server, arguments.health.as_deref()).await?;
     common::progress(format_args!(
         "relay listens on {scheme}://{address} for {}",
-        arguments.hybrid_connection.join(", ")
+        arguments.entities.names()
     ));
     common::write_ready_file(
         arguments.ready_file.as_deref(),

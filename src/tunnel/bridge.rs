@@ -242,9 +242,10 @@ impl BridgeTunnel {
         let mut keeper = lock(&self.keeper);
         let ended = keeper.as_ref().is_none_or(JoinHandle::is_finished);
         if ended && !self.line.shared.is_leaving() {
+            let shared = &self.line.shared;
             let keep = Arc::clone(warm).keep(self.line.clone());
-            let span = info_span!(telemetry::SPAN_TUNNEL, peer = self.line.shared.peer());
-            *keeper = Some(tokio::spawn(keep.instrument(span)));
+            let span = info_span!(telemetry::SPAN_TUNNEL, peer = shared.peer());
+            *keeper = Some(tokio::spawn(shared.keeper(keep.instrument(span))));
         }
     }
 

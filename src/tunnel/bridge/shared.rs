@@ -8,14 +8,17 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream;
+use futures_util::{future::join, stream};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
-    task::{TaskTracker, task_tracker::TaskTrackerToken},
+    task::{
+        TaskTracker,
+        task_tracker::{TaskTrackerToken, TrackedFuture},
+    },
 };
 
 use super::{
@@ -47,6 +50,8 @@ pub(super) struct Shared {
     is_cut: AtomicBool,
     /// A token per living stream.
     live: TaskTracker,
+    /// The background tasks that keep connections warm. They end by themselves when a shutdown begins.
+    keepers: TaskTracker,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -76,6 +81,7 @@ impl Shared {
             cut: CancellationToken::new(),
             is_cut: AtomicBool::new(false),
             live: TaskTracker::new(),
+            keepers: TaskTracker::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
@@ -158,6 +164,7 @@ impl Shared {
         inner.health.drain();
         self.leaving.cancel();
         self.live.close();
+        self.keepers.close();
         self.publish(&mut inner);
     }
 
@@ -169,11 +176,16 @@ impl Shared {
         self.leaving.cancelled().await;
     }
 
+    /// A background task, for whose end a shutdown waits.
+    pub(super) fn keeper<F: Future>(&self, task: F) -> TrackedFuture<F> {
+        self.keepers.track_future(task)
+    }
+
     /// Waits for the live streams within the limit, cuts the others off, and closes.
     pub(super) async fn drain(&self) {
-        let ended = timeout(DRAIN_LIMIT, self.live.wait()).await;
-        let cut = match ended {
-            Ok(()) => 0,
+        let all = join(self.live.wait(), self.keepers.wait());
+        let cut = match timeout(DRAIN_LIMIT, all).await {
+            Ok(_) => 0,
             Err(_) => self.live.len(),
         };
         self.is_cut.store(true, Ordering::Release);

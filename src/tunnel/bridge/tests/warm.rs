@@ -231,3 +231,16 @@ async fn a_dropped_tunnel_lets_them_go() {
     drop(bed);
     assert_eq!(warm.read(&mut [0; 8]).await.unwrap(), 0);
 }
+
+/// What kept connections warm might be in the middle of a dial.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_the_background_task() {
+    let bed = Bed::with(|tunnel| tunnel.with_warm(1));
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(bed.tunnel.line.shared.keeper(ended));
+    let mut shutdown = bed.tunnel.shutdown();
+    let early = tokio::time::timeout(MOMENT, &mut shutdown).await;
+    assert!(early.is_err(), "the task still runs");
+    end.send(()).unwrap();
+    shutdown.await.unwrap();
+}
