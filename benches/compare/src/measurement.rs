@@ -20,9 +20,12 @@ pub struct Measurement {
 pub struct Outcome(pub BTreeMap<String, f64>);
 
 impl Outcome {
+    /// What is no number was not measured, such as the ratio of two standstills.
     #[must_use]
     pub fn with(mut self, name: &str, value: f64) -> Self {
-        self.0.insert(name.to_owned(), value);
+        if value.is_finite() {
+            self.0.insert(name.to_owned(), value);
+        }
         self
     }
 }
