@@ -192,7 +192,7 @@ pub(super) const MAX_REASON: usize = 1024;
 /// Bytes that one read of the transport may deliver: few system calls, and still in a core's cache.
 pub(super) const RECEIVE_BLOCK: usize = 128 * 1024;
 
-/// Slices of receive blocks below this are copied: they would keep a block alive that is many times their size.
+/// Payloads below this are copied out of their receive block: they would keep alive what is many times their size.
 pub(super) const MIN_SLICE: usize = 2 * 1024;
 
 /// Ping when nothing was received for this long: below the idle limits of the proxies and balancers on the way,

@@ -17,7 +17,7 @@ use super::super::{
     state::{ReceiveState, ResetCause, SendState},
     violation::Violation,
 };
-use super::{Arriving, Connection, Ending, Event};
+use super::{Arriving, Connection, Ending, Event, memory::Payload};
 use crate::{Error, ErrorKind};
 
 /// Where a frame about a stream leads.
@@ -33,7 +33,7 @@ enum Place {
 impl Connection {
     /// Takes the next bytes of the pipe, in whatever pieces they come.
     ///
-    /// Payloads stay slices of `input`, unless they are short. Each is thought to keep all of `input` alive, or a whole
+    /// Payloads stay slices of `input`, unless their frames are short. Each is thought to keep all of `input` alive, or a whole
     /// receive block if that is more; see [`UnreadMemory`](super::memory::UnreadMemory).
     pub(in super::super) fn handle_input(&mut self, now: Instant, input: Bytes) {
         if self.is_closing() {
@@ -159,6 +159,7 @@ impl Connection {
         self.control.earn_data(length);
         self.arriving = Some(Arriving {
             stream: id,
+            length: header.length,
             remaining: header.length,
             fin: header.fin,
         });
@@ -217,8 +218,12 @@ impl Connection {
             return Ok(());
         };
         arriving.remaining = arriving.remaining.saturating_sub(piece.len() as u32);
-        let (id, remaining) = (arriving.stream, arriving.remaining);
-        if self.keep(id, piece, block, u64::from(remaining)) {
+        let id = arriving.stream;
+        let frame = Payload {
+            length: arriving.length as usize,
+            missing: arriving.remaining as usize,
+        };
+        if self.keep(id, piece, block, frame) {
             self.wake_reader(id);
         }
         self.finish_arriving();

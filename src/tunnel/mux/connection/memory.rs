@@ -29,6 +29,14 @@ pub(super) struct UnreadMemory {
     pinning: VecDeque<StreamId>,
 }
 
+/// What a piece belongs to, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Payload {
+    pub(super) length: usize,
+    /// Behind the piece.
+    pub(super) missing: usize,
+}
+
 type Streams = HashMap<StreamId, Box<Entry>, BuildIdHasher>;
 
 /// Streams that are no more are looked for when there may be more of them than of others, and than this.
@@ -81,8 +89,7 @@ impl UnreadMemory {
 }
 
 impl Connection {
-    /// Keeps a piece of a stream's payload, which is a slice of `block` bytes, and of a frame of which `remaining` bytes
-    /// are to come. `false` where nobody wants it.
+    /// Keeps a piece of a stream's payload, which is a slice of `block` bytes. `false` where nobody wants it.
     // Inlined, as what it calls: it is a part of every frame, and one in twenty nanoseconds that a frame takes.
     #[inline]
     pub(super) fn keep(
@@ -90,7 +97,7 @@ impl Connection {
         id: StreamId,
         piece: Bytes,
         block: usize,
-        remaining: u64,
+        payload: Payload,
     ) -> bool {
         let Some(entry) = self.streams.get_mut(&id) else {
             return false;
@@ -100,9 +107,10 @@ impl Connection {
             return false;
         }
         let before = receive.unread.charge();
-        if piece.len() < MIN_SLICE {
-            let expected = receive.window.room().saturating_add(remaining);
-            let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+        // Not by the length of the piece: long payloads are cut wherever a read or a block ends.
+        if payload.length < MIN_SLICE {
+            let room = usize::try_from(receive.window.room()).unwrap_or(usize::MAX);
+            let expected = room.saturating_add(payload.missing);
             receive.unread.push_copy(&piece, expected);
         } else {
             receive.unread.push(piece, block);

@@ -109,6 +109,8 @@ pub(super) enum Ending {
 #[derive(Debug)]
 struct Arriving {
     stream: StreamId,
+    /// Of the payload.
+    length: u32,
     remaining: u32,
     fin: bool,
 }

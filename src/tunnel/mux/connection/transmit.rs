@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::{
     batch::{BATCH_LENGTH, Batch},
-    config::{CLOSE_TIMEOUT, MAX_FRAME, SHARED_FRAME},
+    config::{CLOSE_TIMEOUT, MAX_FRAME, MIN_SLICE, SHARED_FRAME},
     frame::{Flags, Frame, HEADER_LENGTH, METADATA_LENGTH, encode_data_header},
     id::{MAX_STREAM_COUNT, StreamId},
     schedule::Lane,
@@ -263,7 +263,7 @@ impl Connection {
         } else {
             0
         };
-        let payload = sendable.min(limit - opening);
+        let payload = payload_length(sendable, limit - opening);
         let mut flags = Flags::NONE;
         if metadata.is_some() {
             flags = flags.with(Flags::OPEN);
@@ -299,5 +299,14 @@ impl Connection {
             Some(index) => StreamId::nth(self.role.peer(), index).value(),
             None => 0,
         }
+    }
+}
+
+/// How much of what is sendable goes into a frame with `room` for it.
+fn payload_length(sendable: usize, room: usize) -> usize {
+    match sendable.checked_sub(room) {
+        // Two halves are as many frames as a full one and a crumb, which would be copied at the other end.
+        Some(1..MIN_SLICE) => room.min(sendable / 2),
+        _ => room.min(sendable),
     }
 }

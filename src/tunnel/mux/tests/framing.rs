@@ -101,3 +101,14 @@ fn a_stream_alone_has_long_frames() {
     let sent = batch.take();
     assert_eq!(&sent[..3], &[0, 0xff, 0xf8]);
 }
+
+#[test]
+fn what_is_a_little_longer_than_a_frame_becomes_two_halves() {
+    let mut pair = Pair::ready();
+    let stream = pair.established();
+    pair.client.write(stream, &[0; 64 * 1024]);
+    let mut batch = Batch::default();
+    pair.client.connection.poll_transmit(pair.now, &mut batch);
+    let half = data(stream.value(), &[0; 32 * 1024]);
+    assert_eq!(batch.take(), [half.clone(), half].concat());
+}
