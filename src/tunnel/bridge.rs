@@ -242,10 +242,9 @@ impl BridgeTunnel {
         let mut keeper = lock(&self.keeper);
         let ended = keeper.as_ref().is_none_or(JoinHandle::is_finished);
         if ended && !self.line.shared.is_leaving() {
-            let shared = &self.line.shared;
             let keep = Arc::clone(warm).keep(self.line.clone());
-            let span = info_span!(telemetry::SPAN_TUNNEL, peer = shared.peer());
-            *keeper = Some(tokio::spawn(shared.keeper(keep.instrument(span))));
+            let span = info_span!(telemetry::SPAN_TUNNEL, peer = self.line.shared.peer());
+            *keeper = Some(tokio::spawn(keep.instrument(span)));
         }
     }
 
@@ -305,7 +304,8 @@ impl Tunnel for BridgeTunnel {
             let mut drain = lock(&self.drain);
             if drain.as_ref().is_none_or(JoinHandle::is_finished) && !shared.is_closed() {
                 let shared = Arc::clone(shared);
-                *drain = Some(tokio::spawn(async move { shared.drain().await }));
+                let keeper = lock(&self.keeper).take();
+                *drain = Some(tokio::spawn(async move { shared.drain(keeper).await }));
             }
         }
         shared.closed().await

@@ -8,17 +8,18 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{future::join, stream};
+use futures_util::{
+    future::{OptionFuture, join},
+    stream,
+};
 use tokio::{
     sync::{broadcast, watch},
+    task::JoinHandle,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
-    task::{
-        TaskTracker,
-        task_tracker::{TaskTrackerToken, TrackedFuture},
-    },
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
 use super::{
@@ -50,8 +51,6 @@ pub(super) struct Shared {
     is_cut: AtomicBool,
     /// A token per living stream.
     live: TaskTracker,
-    /// The background tasks that keep connections warm. They end by themselves when a shutdown begins.
-    keepers: TaskTracker,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -81,7 +80,6 @@ impl Shared {
             cut: CancellationToken::new(),
             is_cut: AtomicBool::new(false),
             live: TaskTracker::new(),
-            keepers: TaskTracker::new(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
         }
@@ -164,7 +162,6 @@ impl Shared {
         inner.health.drain();
         self.leaving.cancel();
         self.live.close();
-        self.keepers.close();
         self.publish(&mut inner);
     }
 
@@ -176,14 +173,10 @@ impl Shared {
         self.leaving.cancelled().await;
     }
 
-    /// A background task, for whose end a shutdown waits.
-    pub(super) fn keeper<F: Future>(&self, task: F) -> TrackedFuture<F> {
-        self.keepers.track_future(task)
-    }
-
-    /// Waits for the live streams within the limit, cuts the others off, and closes.
-    pub(super) async fn drain(&self) {
-        let all = join(self.live.wait(), self.keepers.wait());
+    /// Waits for the live streams and the task that keeps connections warm within the limit, cuts the others off, and
+    /// closes.
+    pub(super) async fn drain(&self, keeper: Option<JoinHandle<()>>) {
+        let all = join(self.live.wait(), OptionFuture::from(keeper));
         let cut = match timeout(DRAIN_LIMIT, all).await {
             Ok(_) => 0,
             Err(_) => self.live.len(),

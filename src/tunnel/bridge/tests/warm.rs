@@ -237,7 +237,7 @@ async fn a_dropped_tunnel_lets_them_go() {
 async fn a_shutdown_waits_for_the_background_task() {
     let bed = Bed::with(|tunnel| tunnel.with_warm(1));
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    tokio::spawn(bed.tunnel.line.shared.keeper(ended));
+    *lock(&bed.tunnel.keeper) = Some(tokio::spawn(async { ended.await.unwrap() }));
     let mut shutdown = bed.tunnel.shutdown();
     let early = tokio::time::timeout(MOMENT, &mut shutdown).await;
     assert!(early.is_err(), "the task still runs");
