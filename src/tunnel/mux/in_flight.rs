@@ -123,7 +123,7 @@ const SHORT_TARGET: u64 = 256 * 1024;
 const SMALLEST_TARGET: u64 = 64 * 1024;
 
 /// The first target on a path of some ten milliseconds: at a gigabit it is just enough to see the rate of the path
-/// while it arrives; at 14 Mbit/s it waits for half a second, once.
+/// while it arrives; at 14 Mbit/s it waits for three quarters of a second, once.
 const LONG_SEED: u64 = 1280 * 1024;
 
 /// The first target in between.

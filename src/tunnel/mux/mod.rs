@@ -62,7 +62,7 @@
 //!     └──────────────── bytes under way               └──────────────────────────── time
 //! ```
 //!
-//! On one machine that comes to some 256 KiB, which stay in the processor's cache; on 1 Gbit/s and 50 ms to the 6 MiB
+//! On one machine that comes to half a MiB, which stays in the processor's cache; on 1 Gbit/s and 50 ms to the 6 MiB
 //! that the path holds, within the first round trips; on a relay that moves 14 Mbit/s and would buffer 15 MiB, to a fifth
 //! of a MiB, so that a keystroke waits for milliseconds and not for seconds. Within the target each stream that uses what
 //! it has gets its share by [`Weight`]; what leaves first is a matter of [`Priority`].
