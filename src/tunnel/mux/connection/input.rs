@@ -17,7 +17,7 @@ use super::super::{
     state::{ReceiveState, ResetCause, SendState},
     violation::Violation,
 };
-use super::{Arriving, Connection, Ending, Event, memory::Payload};
+use super::{Arriving, Connection, Ending, Event};
 use crate::{Error, ErrorKind};
 
 /// Where a frame about a stream leads.
@@ -218,13 +218,9 @@ impl Connection {
             return Ok(());
         };
         arriving.remaining = arriving.remaining.saturating_sub(piece.len() as u32);
-        let id = arriving.stream;
-        let frame = Payload {
-            length: arriving.length as usize,
-            missing: arriving.remaining as usize,
-        };
-        if self.keep(id, piece, block, frame) {
-            self.wake_reader(id);
+        let arriving = *arriving;
+        if self.keep(arriving, piece, block) {
+            self.wake_reader(arriving.stream);
         }
         self.finish_arriving();
         Ok(())

@@ -11,7 +11,7 @@ use super::{
         id::{BuildIdHasher, StreamId},
         state::ReceiveState,
     },
-    Connection,
+    Arriving, Connection,
 };
 
 /// The sum of all charges, which stays within the receive budget whatever the peer sends.
@@ -27,14 +27,6 @@ pub(super) struct UnreadMemory {
     budget: usize,
     /// All streams that pin blocks, some that did, and some that are no more.
     pinning: VecDeque<StreamId>,
-}
-
-/// What a piece belongs to, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Payload {
-    pub(super) length: usize,
-    /// Behind the piece.
-    pub(super) missing: usize,
 }
 
 type Streams = HashMap<StreamId, Box<Entry>, BuildIdHasher>;
@@ -89,17 +81,11 @@ impl UnreadMemory {
 }
 
 impl Connection {
-    /// Keeps a piece of a stream's payload, which is a slice of `block` bytes. `false` where nobody wants it.
+    /// Keeps a piece of the payload that is arriving, a slice of `block` bytes. `false` where nobody wants it.
     // Inlined, as what it calls: it is a part of every frame, and one in twenty nanoseconds that a frame takes.
     #[inline]
-    pub(super) fn keep(
-        &mut self,
-        id: StreamId,
-        piece: Bytes,
-        block: usize,
-        payload: Payload,
-    ) -> bool {
-        let Some(entry) = self.streams.get_mut(&id) else {
+    pub(super) fn keep(&mut self, arriving: Arriving, piece: Bytes, block: usize) -> bool {
+        let Some(entry) = self.streams.get_mut(&arriving.stream) else {
             return false;
         };
         let receive = &mut entry.receive;
@@ -108,15 +94,15 @@ impl Connection {
         }
         let before = receive.unread.charge();
         // Not by the length of the piece: long payloads are cut wherever a read or a block ends.
-        if payload.length < MIN_SLICE {
+        if (arriving.length as usize) < MIN_SLICE {
             let room = usize::try_from(receive.window.room()).unwrap_or(usize::MAX);
-            let expected = room.saturating_add(payload.missing);
+            let expected = room.saturating_add(arriving.remaining as usize);
             receive.unread.push_copy(&piece, expected);
         } else {
             receive.unread.push(piece, block);
             if !receive.in_pinning {
                 receive.in_pinning = true;
-                self.memory.pinning.push_back(id);
+                self.memory.pinning.push_back(arriving.stream);
             }
         }
         self.memory.change(before, receive.unread.charge());

@@ -106,7 +106,7 @@ pub(super) enum Ending {
     Failed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Arriving {
     stream: StreamId,
     /// Of the payload.
