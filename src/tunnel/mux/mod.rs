@@ -139,6 +139,7 @@ mod settings;
 mod shared;
 #[cfg(any(test, fuzzing))]
 mod simulation;
+mod spare;
 mod state;
 mod stream;
 mod sync;

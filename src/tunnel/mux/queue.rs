@@ -4,6 +4,8 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 
+use super::spare::Spare;
+
 /// A queue of slices. What is pushed as `Bytes` is moved; what is pushed as a slice is copied once, next to its
 /// neighbours, so that a queue of one-byte writes is one buffer.
 ///
@@ -12,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 pub(super) struct ByteQueue {
     /// Empty only if there is nothing in `rest` either.
     first: Bytes,
-    rest: Option<Box<Rest>>,
+    rest: Spare<Rest>,
     length: usize,
 }
 
@@ -22,8 +24,6 @@ struct Rest {
     chunks: VecDeque<Bytes>,
     /// Copied bytes behind all `chunks`.
     tail: BytesMut,
-    /// How often the queue may still become empty without having needed it. Then it is given back.
-    spares: u8,
 }
 
 impl ByteQueue {
@@ -45,7 +45,7 @@ impl ByteQueue {
         if is_first {
             self.first = bytes;
         } else {
-            let rest = self.rest();
+            let rest = self.rest.needed();
             rest.seal_tail();
             rest.chunks.push_back(bytes);
         }
@@ -59,12 +59,12 @@ impl ByteQueue {
             self.first = if bytes.len() < REUSE_FROM {
                 Bytes::copy_from_slice(bytes)
             } else {
-                let tail = &mut self.rest().tail;
+                let tail = &mut self.rest.needed().tail;
                 tail.extend_from_slice(bytes);
                 tail.split().freeze()
             };
         } else {
-            let rest = self.rest();
+            let rest = self.rest.needed();
             rest.tail.extend_from_slice(bytes);
             if rest.tail.len() >= TAIL_LENGTH {
                 rest.seal_tail();
@@ -84,12 +84,9 @@ impl ByteQueue {
         let bytes = std::mem::take(&mut self.first);
         self.length -= bytes.len();
         if !self.is_empty() {
-            self.first = self.rest().pop().unwrap_or_default();
-        } else if let Some(rest) = &mut self.rest {
-            match rest.spares.checked_sub(1) {
-                Some(spares) => rest.spares = spares,
-                None => self.rest = None,
-            }
+            self.first = self.rest.needed().pop().unwrap_or_default();
+        } else {
+            self.rest.unneeded();
         }
         Some(bytes)
     }
@@ -101,17 +98,11 @@ impl ByteQueue {
     /// How many buffers there are.
     #[cfg(test)]
     pub(super) fn slices(&self) -> usize {
-        let rest = self.rest.as_ref();
+        let rest = self.rest.get();
         usize::from(!self.is_empty())
             + rest.map_or(0, |rest| {
                 rest.chunks.len() + usize::from(!rest.tail.is_empty())
             })
-    }
-
-    fn rest(&mut self) -> &mut Rest {
-        let rest = self.rest.get_or_insert_default();
-        rest.spares = SPARES;
-        rest
     }
 }
 
@@ -148,9 +139,6 @@ impl fmt::Debug for ByteQueue {
     }
 }
 
-/// A busy stream now and then has one slice only; its buffers are for the next time.
-const SPARES: u8 = 16;
-
 /// Places in a list that are always kept: those of one round of the driver, for one of a few streams.
 const KEPT_PLACES: usize = 16;
 
@@ -164,7 +152,7 @@ const TAIL_LENGTH: usize = 16 * 1024;
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::spare::PATIENCE, *};
 
     #[test]
     fn small_copies_share_one_buffer() {
@@ -183,12 +171,12 @@ mod tests {
         queue.push_copy(b"one");
         queue.push_copy(b"two");
         while queue.pop(usize::MAX).is_some() {}
-        assert!(queue.rest.is_some(), "it may be needed again soon");
-        for _ in 0..SPARES {
+        assert!(queue.rest.get().is_some(), "it may be needed again soon");
+        for _ in 0..PATIENCE {
             queue.push_copy(b"three");
             queue.pop(usize::MAX);
         }
-        assert!(queue.rest.is_none());
+        assert!(queue.rest.get().is_none());
     }
 
     #[test]
@@ -199,7 +187,7 @@ mod tests {
         }
         while queue.slices() > 2 {
             queue.pop(usize::MAX);
-            let rest = queue.rest.as_ref().unwrap();
+            let rest = queue.rest.get().unwrap();
             assert!(rest.chunks.capacity() <= (4 * rest.chunks.len() + 4).max(KEPT_PLACES));
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
 
-use super::{config::RECEIVE_FLOOR, queue::give_back};
+use super::{config::RECEIVE_FLOOR, queue::give_back, spare::Spare};
 
 /// A queue of received bytes, with an account of the memory that they keep alive, the [`charge`](Self::charge).
 ///
@@ -22,7 +22,7 @@ use super::{config::RECEIVE_FLOOR, queue::give_back};
 pub(super) struct Unread {
     /// Empty only if there is nothing in `rest` either.
     first: Chunk,
-    rest: Option<Box<Rest>>,
+    rest: Spare<Rest>,
     length: usize,
     charge: usize,
     pinned: usize,
@@ -44,8 +44,6 @@ struct Rest {
     compacted: usize,
     /// Copied bytes behind all `chunks`.
     tail: Vec<u8>,
-    /// How often the queue may still become empty without having needed it. Then it is given back.
-    spares: u8,
 }
 
 #[derive(Default)]
@@ -99,7 +97,7 @@ impl Unread {
             self.first = chunk;
         } else {
             self.seal();
-            self.rest().chunks.push_back(chunk);
+            self.rest.needed().chunks.push_back(chunk);
         }
     }
 
@@ -115,10 +113,10 @@ impl Unread {
             self.first = Chunk::copied(Bytes::copy_from_slice(bytes));
             return;
         }
-        if self.rest().tail.len() + bytes.len() > BUFFER_LENGTH {
+        if self.rest.needed().tail.len() + bytes.len() > BUFFER_LENGTH {
             self.seal();
         }
-        let tail = &mut self.rest().tail;
+        let tail = &mut self.rest.needed().tail;
         let before = tail.capacity();
         let needed = tail.len() + bytes.len();
         if before < needed {
@@ -132,7 +130,7 @@ impl Unread {
 
     /// Gives spare room back: what comes next is not copied, or nothing comes.
     pub(super) fn seal(&mut self) {
-        if let Some(rest) = &mut self.rest {
+        if let Some(rest) = self.rest.get_mut() {
             self.charge -= rest.seal();
         }
     }
@@ -181,7 +179,7 @@ impl Unread {
             self.first = Chunk::copied(Bytes::copy_from_slice(&self.first.bytes));
             self.charge = self.charge - before as usize + self.first.charge as usize;
             self.pinned -= 1;
-        } else if let Some(rest) = &mut self.rest
+        } else if let Some(rest) = self.rest.get_mut()
             && let Some(packed) = rest.compact()
         {
             self.charge = self.charge - packed.before + packed.after;
@@ -196,15 +194,10 @@ impl Unread {
     /// Puts the next chunk to the front.
     fn refill(&mut self) {
         if self.is_empty() {
-            if let Some(rest) = &mut self.rest {
-                match rest.spares.checked_sub(1) {
-                    Some(spares) => rest.spares = spares,
-                    None => self.rest = None,
-                }
-            }
+            self.rest.unneeded();
             return;
         }
-        let rest = self.rest();
+        let rest = self.rest.needed();
         let spare = if rest.chunks.is_empty() {
             rest.seal()
         } else {
@@ -215,14 +208,8 @@ impl Unread {
         self.first = next;
     }
 
-    fn rest(&mut self) -> &mut Rest {
-        let rest = self.rest.get_or_insert_default();
-        rest.spares = SPARES;
-        rest
-    }
-
     fn tail_capacity(&self) -> usize {
-        self.rest.as_ref().map_or(0, |rest| rest.tail.capacity())
+        self.rest.get().map_or(0, |rest| rest.tail.capacity())
     }
 }
 
@@ -326,11 +313,11 @@ impl Unread {
 
     /// Counts anew: the bytes, what is kept for them, and what of that is pinned.
     pub(super) fn recount(&self) -> Recount {
-        let rest = self.rest.iter().flat_map(|rest| &rest.chunks);
+        let rest = self.rest.get().into_iter().flat_map(|rest| &rest.chunks);
         let chunks = || std::iter::once(&self.first).chain(rest.clone());
         let moved = || chunks().filter(|chunk| chunk.origin == Origin::Moved);
-        let tail = self.rest.as_ref().map_or(0, |rest| rest.tail.len());
-        let compacted = self.rest.as_ref().map_or(0, |rest| rest.compacted);
+        let tail = self.rest.get().map_or(0, |rest| rest.tail.len());
+        let compacted = self.rest.get().map_or(0, |rest| rest.compacted);
         assert!(
             rest.clone()
                 .take(compacted)
@@ -357,9 +344,6 @@ pub(super) struct Recount {
     pub(super) pinned_length: usize,
     pub(super) pinned_charge: usize,
 }
-
-/// A busy stream now and then has one slice only; its lists are for the next time.
-const SPARES: u8 = 16;
 
 /// Where a buffer of copied bytes ends. The credit of a buffer comes back as one: half of the least window, so that the
 /// peer fills the other half meanwhile.

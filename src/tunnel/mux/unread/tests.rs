@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tunnel::mux::config::RECEIVE_BLOCK;
+use crate::tunnel::mux::{config::RECEIVE_BLOCK, spare::PATIENCE};
 
 const PLENTY: usize = usize::MAX;
 
@@ -27,12 +27,12 @@ fn a_queue_that_had_little_in_it_holds_nothing() {
     unread.push_copy(b"one", PLENTY);
     unread.push_copy(b"two", PLENTY);
     all(&mut unread);
-    assert!(unread.rest.is_some(), "it may be needed again soon");
-    for _ in 0..SPARES {
+    assert!(unread.rest.get().is_some(), "it may be needed again soon");
+    for _ in 0..PATIENCE {
         unread.push_copy(b"three", PLENTY);
         all(&mut unread);
     }
-    assert!(unread.rest.is_none());
+    assert!(unread.rest.get().is_none());
     assert_eq!(unread.charge(), 0);
 }
 
@@ -80,7 +80,7 @@ fn a_queue_that_is_never_empty_gives_its_list_back() {
     while unread.length > 2048 {
         unread.pop(usize::MAX);
     }
-    let rest = unread.rest.as_ref().unwrap();
+    let rest = unread.rest.get().unwrap();
     assert!(rest.chunks.capacity() <= 32);
 }
 
